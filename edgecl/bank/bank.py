@@ -1,0 +1,333 @@
+"""The head bank: one SQLite file with every bundle a device has, whole or not at all, and its history.
+
+Rules of the file
+- A bundle is a blob under its sha256; it is never changed, only written and, when nothing refers to it, collected.
+- A task has numbered generations; `current` points at one of them and says whether it is in force. Learning appends a
+  generation, rolling back moves the pointer, removing takes it out of force. So no step loses anything before `gc`.
+- Every change is one transaction, in WAL mode with synchronous=FULL: after a kill or a power cut the file holds the
+  state before or after it, and what was reported as done is on the disk.
+- Times are notes for people. No decision depends on them: boards may wake up in 1970.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgecl.errors import BankBusy, BankCorrupt, BankError, BankFull, BankReadOnly, BankTooNew, UnknownTask
+
+FORMAT = 1
+APPLICATION_ID = 0x6564_636C  # "edcl", so that `file` and other tools know the file
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT};
+CREATE TABLE bundles (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE TABLE generations (
+    task TEXT NOT NULL,
+    number INTEGER NOT NULL CHECK (number > 0),
+    digest TEXT NOT NULL REFERENCES bundles (digest),
+    action TEXT NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (task, number)
+) STRICT;
+CREATE INDEX generations_by_digest ON generations (digest);
+CREATE TABLE current (
+    task TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,
+    in_force INTEGER NOT NULL CHECK (in_force IN (0, 1)),
+    FOREIGN KEY (task, number) REFERENCES generations (task, number)
+) STRICT;
+"""
+_SHRINK_PAGES = 256  # given back at once by `gc`: about 1 MB, so that a full disk suffices for it
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One state a task has had. `current` says whether it is the one in force."""
+
+    task: str
+    number: int
+    digest: str
+    action: str
+    at: float
+    bytes: int
+    current: bool
+
+
+class HeadBank:
+    """The store at `path`, made on first use.
+
+    Safe for several processes: any number of readers, one writer at a time; a second writer waits up to `patience`
+    seconds and then gets BankBusy. Safe for threads of one process; not to be carried over a fork.
+    A bank that this user cannot write is read as it is when opened.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time, patience: float = 30.0) -> None:
+        """Raises BankReadOnly, BankFull, BankBusy, BankCorrupt, BankTooNew, or BankError (it is something else)."""
+        self.path = path
+        self._clock = clock
+        self._lock = threading.RLock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise BankError(f"{path} is a folder, not a bank; give another home, or move it away")
+        except OSError as error:
+            raise BankReadOnly(f"the folder of the bank {path} cannot be used: {error.strerror}") from error
+        with self._explained():
+            self._db = self._connect(patience)
+
+    def _connect(self, patience: float) -> sqlite3.Connection:
+        writable = not self.path.exists() or all(os.access(p, os.W_OK) for p in (self.path, self.path.parent))
+        # SQLite reads a WAL database beside which it cannot make files only when told that nobody else writes it. With
+        # changes still in the WAL that would show an older state: then it needs the writer's own index.
+        wal = self.path.with_name(self.path.name + "-wal")
+        how = "mode=rwc" if writable else "mode=ro" if wal.exists() and wal.stat().st_size else "immutable=1"
+        uri = f"{self.path.absolute().as_uri()}?{how}"
+        db = sqlite3.connect(uri, timeout=patience, isolation_level=None, check_same_thread=False, uri=True)
+        try:
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA foreign_keys = ON")
+            # Else freed pages are written once more, which wears flash and fails on a full disk.
+            db.execute("PRAGMA secure_delete = OFF")
+            self._create_or_check(db)
+            if writable:
+                self._use_wal(db, time.monotonic() + patience)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _create_or_check(self, db: sqlite3.Connection) -> None:
+        def look() -> tuple[int, int, int]:
+            marks = "application_id, user_version, (SELECT count(*) FROM sqlite_master)"
+            row = db.execute(f"SELECT {marks} FROM pragma_application_id, pragma_user_version").fetchall()[0]
+            return row[0], row[1], row[2]
+
+        if look() == (0, 0, 0):
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            db.execute("BEGIN IMMEDIATE")
+            if look() == (0, 0, 0):  # no other process was quicker between the look and the lock
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+            db.execute("COMMIT")
+        application, format_, _ = look()
+        if application != APPLICATION_ID:
+            raise BankError(f"{self.path} is an SQLite file, but no edgecl bank; give another home, or move it away")
+        if format_ > FORMAT:
+            raise BankTooNew(
+                f"{self.path} has bank format {format_}, this edgecl reads up to {FORMAT}; update edgecl. "
+                f"Nothing was changed"
+            )
+
+    @staticmethod
+    def _use_wal(db: sqlite3.Connection, deadline: float) -> None:
+        # The switch is made once in the life of a file. SQLite does not wait for others there, whatever the timeout.
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL").fetchall()
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+
+    # -- reading
+
+    def current(self) -> dict[str, str]:
+        """Task -> digest of the bundle in force, by task name."""
+        sql = "SELECT task, digest FROM current JOIN generations USING (task, number) WHERE in_force ORDER BY task"
+        return dict(self._all(sql))
+
+    def get(self, digest: str) -> bytes:
+        """The bundle of that digest, checked against it. Raises BankCorrupt when it was damaged on the disk."""
+        rows = self._all("SELECT CAST(data AS BLOB) FROM bundles WHERE digest = ?", digest)
+        if not rows:
+            raise BankError(f"the bank {self.path} holds no bundle {digest[:12]}")
+        data: bytes = rows[0][0]
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise BankCorrupt(
+                f"bundle {digest[:12]} in {self.path} is damaged; `edgecl heads verify` names its task. "
+                f"Import that bundle again to repair it, or roll back"
+            )
+        return data
+
+    def history(self, task: str) -> list[Generation]:
+        """Every generation of a task that is still kept, oldest first. Raises UnknownTask."""
+        rows = self._all(
+            "SELECT g.task, g.number, g.digest, g.action, g.at, length(b.data), g.number = c.number AND c.in_force "
+            "FROM generations g JOIN bundles b USING (digest) JOIN current c USING (task) WHERE task = ? "
+            "ORDER BY g.number",
+            task,
+        )
+        if not rows:
+            raise self.unknown(task)
+        return [Generation(name, number, digest, action, at, bytes_, bool(current))
+                for name, number, digest, action, at, bytes_, current in rows]
+
+    def version(self) -> tuple[int, int]:
+        """A value that differs after any change to the bank, by this process or another: time to look again."""
+        with self._lock:
+            return self._all("PRAGMA data_version")[0][0], self._db.total_changes
+
+    def size(self) -> int:
+        """Bytes of all bundles held, history included."""
+        return int(self._all("SELECT coalesce(sum(length(data)), 0) FROM bundles")[0][0])
+
+    def verify(self) -> list[str]:
+        """Every damage found, as sentences; an empty list when the file and all bundles are sound."""
+        found = []
+        try:
+            with self._lock, self._explained():
+                found += [f"{self.path}: {row[0]}" for row in self._all("PRAGMA integrity_check") if row[0] != "ok"]
+                dangling = self._all("PRAGMA foreign_key_check")
+                found += [f"{self.path}: a row of {table} refers to nothing" for table, *_ in dangling]
+                owners = "SELECT digest, group_concat(task || ' generation ' || number, ', ') FROM generations"
+                names = dict(self._all(f"{owners} GROUP BY digest"))
+                for digest, data in self._db.execute("SELECT digest, CAST(data AS BLOB) FROM bundles"):
+                    if hashlib.sha256(data).hexdigest() != digest:
+                        found.append(f"bundle {digest[:12]} ({names.get(digest, 'no task')}) differs from its digest")
+        except BankCorrupt as error:
+            found.append(str(error))
+        return found
+
+    # -- changing
+
+    def put(self, task: str, data: bytes, action: str) -> Generation:
+        """Append a generation of `task` holding `data` and put it in force. The same bytes again change nothing.
+
+        A damaged copy of the same bytes is repaired. action: the word for the history, such as "learn" or "import".
+        Raises BankFull, BankReadOnly, BankBusy; nothing has then changed.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO bundles VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET data = excluded.data "
+                "WHERE data <> excluded.data",
+                (digest, data),
+            )
+            if self.current().get(task) != digest:
+                ((last,),) = self._all("SELECT coalesce(max(number), 0) FROM generations WHERE task = ?", task)
+                row = (task, last + 1, digest, action, self._clock())
+                db.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?)", row)
+                self._put_in_force(task, last + 1)
+            return self._in_force(task)
+
+    def remove(self, task: str) -> None:
+        """Take `task` out of force; its generations stay for rollback until `gc`. Raises UnknownTask."""
+        with self._transaction() as db:
+            if not db.execute("UPDATE current SET in_force = 0 WHERE task = ? AND in_force", (task,)).rowcount:
+                raise self.unknown(task)
+
+    def rollback(self, task: str, to: int | None = None) -> Generation:
+        """Put an earlier generation in force: `to`, else the one before the current; after a removal, the one removed.
+
+        Raises UnknownTask, or BankError when there is no such generation; nothing has then changed.
+        """
+        with self._transaction() as db:
+            numbers = [g.number for g in self.history(task)]
+            now, in_force = db.execute("SELECT number, in_force FROM current WHERE task = ?", (task,)).fetchall()[0]
+            if to is None:
+                to = max((n for n in numbers if n < now), default=None) if in_force else now
+            if to not in numbers:
+                what = f"generation before {now}" if to is None else f"generation {to}"
+                raise BankError(f"'{task}' has no {what}; kept are {', '.join(map(str, numbers))}")
+            self._put_in_force(task, to)
+            return self._in_force(task)
+
+    def gc(self, keep: int = 1) -> int:
+        """Forget removed tasks, and of every other task all but the generation in force and the `keep` before it.
+
+        Generations that were rolled back from go too. Returns the bytes of bundles that were freed; the file shrinks by
+        them. When only the shrinking fails (BankFull, BankBusy), the message says so: they are forgotten all the same,
+        and their place in the file is used again.
+        """
+        if keep < 0:
+            raise BankError(f"gc keeps 0 or more earlier generations, got {keep}")
+        with self._transaction() as db:
+            before = self.size()
+            db.execute("DELETE FROM current WHERE NOT in_force")
+            db.execute(
+                "DELETE FROM generations WHERE (task, number) NOT IN (SELECT task, number FROM ("
+                "SELECT g.task, g.number, row_number() OVER (PARTITION BY g.task ORDER BY g.number DESC) AS age "
+                "FROM generations g JOIN current c ON c.task = g.task AND g.number <= c.number) WHERE age <= ? + 1)",
+                (keep,),
+            )
+            db.execute("DELETE FROM bundles WHERE digest NOT IN (SELECT digest FROM generations)")
+            freed = before - self.size()
+        with self._lock, self._explained("the old heads are forgotten, but the file has not shrunk yet"):
+            while self._all("PRAGMA freelist_count")[0][0]:
+                # As a script: `execute` would stop after the first page.
+                self._db.executescript(f"PRAGMA incremental_vacuum({_SHRINK_PAGES}); PRAGMA wal_checkpoint(TRUNCATE)")
+        return freed
+
+    def close(self) -> None:
+        """Close the file; the bank cannot be used afterwards."""
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> HeadBank:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # -- inside
+
+    def _put_in_force(self, task: str, number: int) -> None:
+        self._all("INSERT OR REPLACE INTO current VALUES (?, ?, 1)", task, number)
+
+    def _in_force(self, task: str) -> Generation:
+        return next(g for g in self.history(task) if g.current)
+
+    def unknown(self, task: str) -> UnknownTask:
+        """The error for a task that is not there, with those that are."""
+        known = list(self.current())
+        shown = f"knows {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}" if known else "is empty"
+        return UnknownTask(f"the bank has no task '{task}'; it {shown}")
+
+    def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock, self._explained():
+            return self._db.execute(sql, values).fetchall()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _explained(self, outcome: str = "nothing was changed") -> Iterator[None]:
+        """SQLite's errors as this module's, each with what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            extended = getattr(error, "sqlite_errorcode", 0)
+            code = extended & 0xFF
+            bank = f"the bank {self.path}"
+            if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
+                message = f"no space left for {bank}; {outcome}. Free some space, or run `edgecl heads gc`"
+                raise BankFull(message) from error
+            if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+                advice = "Check the rights of file and folder, and that the disk is neither mounted read-only nor full"
+                raise BankReadOnly(f"{bank} cannot be written ({error}); {outcome}. {advice}") from error
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL):
+                raise BankBusy(f"another process is writing to {bank}; {outcome}. Try again when it is done") from error
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                advice = "Restore a copy, or move it away to start afresh"
+                raise BankCorrupt(f"{bank} is damaged ({error}); {outcome}. {advice}") from error
+            raise BankError(f"{bank} failed: {error}; {outcome}") from error

@@ -1,0 +1,1 @@
+"""What every implementation of a contract must satisfy; run by the tests over each registered name."""

@@ -1,0 +1,64 @@
+"""What the verbs share: the device's options, progress bars, and short numbers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from edgecl.device import EdgeDevice
+
+RomOption = Annotated[Path | None, typer.Option("--rom", help="ROM image to use. Default: the home's, made on first need.")]
+RuntimeOption = Annotated[str | None, typer.Option("--runtime", help="onnxruntime or pytorch.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu or cuda.")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=0, help="Threads of the runtime; 0: its own choice.")]
+MapperOption = Annotated[str | None, typer.Option("--mapper", help="mahalanobis, gmmc, or (evaluate) oracle.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def say(line: str) -> None:
+    """One line for the person, on stderr, so that stdout stays the answer."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def open_device(**options: object) -> EdgeDevice:
+    """The device in the home, with the options that were given on the command line."""
+    from edgecl.device import EdgeDevice
+
+    rom = options.pop("rom", None)
+    return EdgeDevice(rom=str(rom) if rom else None, say=say, **{k: v for k, v in options.items() if v is not None})  # type: ignore[arg-type]
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr for `(stage, done, total)`; it appears on a terminal only and is gone when done."""
+    if not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        stages: dict[str, object] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bar.add_task(stage, total=total)
+            bar.update(stages[stage], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield report
+
+
+def size(count: float) -> str:
+    """Bytes for people: 25.6 kB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError

@@ -1,0 +1,45 @@
+"""`edgecl evaluate`: learn every task, test without task labels, write the report."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecl.cli.common import DeviceOption, JsonOption, RomOption, RuntimeOption, ThreadsOption, open_device, progress, say
+
+
+def evaluate(
+    tasks: Annotated[Path, typer.Argument(help="Folder of tasks, each with train/ and test/ inside.")],
+    method: Annotated[str, typer.Option("--method", help="Head method.")] = "linear",
+    recipe: Annotated[str, typer.Option("--recipe", help="default or paper.")] = "default",
+    mapper: Annotated[str, typer.Option("--mapper", help="mahalanobis, gmmc, or oracle (the task is given).")] = "mahalanobis",
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for report.json, report.md and pictures.")] = None,
+    rom: RomOption = None,
+    runtime: RuntimeOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn every TASK/train on a fresh device and test every TASK/test without naming the task. Your own bank is not touched."""
+    from edgecl.evaluate import evaluate as run
+    from edgecl.evaluate import find_tasks
+    from edgecl.report import table, write
+
+    found = find_tasks(tasks)
+    oracle = mapper == "oracle"
+    with open_device(rom=rom, runtime=runtime, device=device, threads=threads) as edge:
+        folder = edge.rom_folder
+        cache = edge.cache
+    with tempfile.TemporaryDirectory(prefix="edgecl-evaluate-") as home:
+        options = {"runtime": runtime, "device": device, "threads": threads, "mapper": "mahalanobis" if oracle else mapper}
+        with open_device(home=home, rom=folder, cache=cache, **options) as edge, progress() as bar:
+            result = run(edge, found, method=method, recipe=recipe, oracle=oracle, seed=seed, progress=bar)
+    if output is not None:
+        for path in write(result, output):
+            say(f"wrote {path}")
+    print(json.dumps(result.to_dict()) if as_json else table(result))

@@ -1,0 +1,152 @@
+"""`edgecl heads`: what the bank holds, its history, and heads as files."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgecl.cli.common import JsonOption, open_device, say, size
+from edgecl.errors import BankCorrupt, EdgeclError
+
+app = typer.Typer(no_args_is_help=True, help="The heads of this device.")
+Name = Annotated[str, typer.Argument(help="Name of the task.")]
+
+
+def _table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console().print(table)
+
+
+def _day(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+@app.command()
+def ls(as_json: JsonOption = False) -> None:
+    """List the tasks in force."""
+    with open_device() as edge:
+        rows = []
+        for task, digest in edge.bank.current().items():
+            card = edge.bundle(digest).card()
+            number = next(g for g in edge.bank.history(task) if g.current)
+            rows.append({
+                "task": task,
+                "generation": number.number,
+                "method": card["method"],
+                "classes": len(card["classes"]),
+                "pictures": card["provenance"].get("pictures"),
+                "validation_accuracy": card["report"].get("validation_accuracy"),
+                "bytes": number.bytes,
+                "rom_id": card["rom_id"],
+                "digest": digest,
+            })
+        if as_json:
+            print(json.dumps(rows))
+        elif not rows:
+            print("the bank is empty; learn something: edgecl learn --task NAME --data FOLDER")
+        else:
+            columns = ["task", "gen", "method", "classes", "pictures", "validation", "bytes", "digest"]
+            shown = [
+                [r["task"], r["generation"], r["method"], r["classes"], r["pictures"], _accuracy(r["validation_accuracy"]), size(r["bytes"]),
+                 r["digest"][:12]]
+                for r in rows
+            ]
+            _table(f"{len(rows)} tasks, {size(edge.bank.size())} with history", columns, shown)
+
+
+def _accuracy(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "-"
+
+
+@app.command()
+def show(task: Name, as_json: JsonOption = False) -> None:
+    """Everything about one task: card, report, where the bytes go, history."""
+    with open_device() as edge:
+        history = edge.bank.history(task)
+        newest = next((g for g in history if g.current), history[-1])
+        bundle = edge.bundle(newest.digest)
+        past = [{"generation": g.number, "current": g.current, "action": g.action, "at": g.at, "bytes": g.bytes, "digest": g.digest} for g in history]
+        if as_json:
+            print(json.dumps({**bundle.card(), "parts": bundle.parts(), "history": past}))
+            return
+        card = bundle.card()
+        state = "in force" if newest.current else "REMOVED; this is the last one kept"
+        print(f"{task}: {card['method']} head, {len(card['classes'])} classes, generation {newest.number} ({state})")
+        print(f"classes: {', '.join(card['classes'])}")
+        print(f"ROM {card['rom_id'][:12]}, digest {newest.digest}")
+        for part in ("report", "provenance", "settings"):
+            print(f"{part}:")
+            for key, value in sorted(card[part].items()):
+                print(f"  {key}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+        _table("where the bytes go", ["part", "bytes"], [[name, f"{count:,}"] for name, count in bundle.parts().items()])
+        _table("history", ["gen", "in force", "action", "at", "bytes", "digest"],
+               [[g.number, "yes" if g.current else "", g.action, _day(g.at), size(g.bytes), g.digest[:12]] for g in history])
+
+
+@app.command()
+def rm(task: Name) -> None:
+    """Take a task out of force; `rollback` brings it back until `gc`."""
+    with open_device() as edge:
+        edge.bank.remove(task)
+        print(f"removed '{task}'; edgecl heads rollback {task} brings it back until gc")
+
+
+@app.command()
+def rollback(task: Name, to: Annotated[int | None, typer.Option("--to", help="Generation to put in force.")] = None) -> None:
+    """Put the generation before the current one (or the removed one, or --to N) in force."""
+    with open_device() as edge:
+        there = edge.bank.rollback(task, to)
+        print(f"'{task}' is at generation {there.number} again ({there.action}, {_day(there.at)}, {there.digest[:12]})")
+
+
+@app.command("export")
+def export_(task: Name, output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")]) -> None:
+    """Write a task's bundle to a file."""
+    with open_device() as edge:
+        data = edge.export(task)
+        temporary = output.with_name(output.name + ".part")
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(output)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise EdgeclError(f"{output} cannot be written: {error.strerror}") from error
+        print(f"wrote '{task}' to {output}, {size(len(data))}")
+
+
+@app.command("import")
+def import_(file: Annotated[Path, typer.Argument(help="Bundle file.")]) -> None:
+    """Check a bundle and put it in force. Bundles carry no signature yet: import only from those you trust."""
+    with open_device() as edge:
+        there = edge.import_file(file)
+        print(f"imported '{there.task}' as generation {there.number}, {size(there.bytes)}")
+
+
+@app.command()
+def verify(task: Annotated[str | None, typer.Argument(help="One task only.")] = None) -> None:
+    """Check every bundle of the bank: bytes, digests, contents, ROM."""
+    with open_device() as edge:
+        problems = edge.verify(task)
+        for problem in problems:
+            say(problem)
+        if problems:
+            raise BankCorrupt(f"{len(problems)} problems in {edge.bank.path}")
+        print(f"sound: {len(edge.bank.current())} tasks in {edge.bank.path}" if task is None else f"sound: '{task}'")
+
+
+@app.command()
+def gc(keep: Annotated[int, typer.Option("--keep", min=0, help="Earlier generations of each task to keep.")] = 1) -> None:
+    """Forget removed tasks and old generations, and give the space back."""
+    with open_device() as edge:
+        print(f"freed {size(edge.bank.gc(keep))}; each task keeps up to {keep} earlier generations")

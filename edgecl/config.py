@@ -1,0 +1,74 @@
+"""Settings of a device: where things lie and which runtime and mapper serve. TOML in, a frozen dataclass out."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import platformdirs
+
+from edgecl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """What one device is set to. Every field can stand in `config.toml`, and most have a command-line flag."""
+
+    data_root: str = ""  # where `learn --task birds` looks for birds/ after the working directory
+    rom: str = ""  # path of a ROM image; empty: the default ROM in the home
+    runtime: str = "onnxruntime"
+    device: str = "cpu"  # cpu or cuda
+    mapper: str = "mahalanobis"
+    false_reject: float = 0.05  # share of a task's own pictures that may be called "unknown"
+    threads: int = 0  # of the runtime; 0: its own choice
+    feature_cache_mb: int = 512  # bound of the feature cache on disk; 0: no cache
+
+
+def home(override: str | Path | None = None) -> Path:
+    """The folder a device lives in: `override`, else $EDGECL_HOME, else the platform's place for user data."""
+    chosen = override or os.environ.get("EDGECL_HOME") or platformdirs.user_data_dir("edgecl", appauthor=False)
+    return Path(chosen).expanduser()
+
+
+def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> DeviceConfig:
+    """`folder/config.toml` over the defaults, `overrides` (None values dropped) over both.
+
+    Raises ConfigError for an unknown key (with the nearest known one), a wrong type, or a value out of range.
+    """
+    path = folder / "config.toml"
+    values: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from error
+    values |= {key: value for key, value in (overrides or {}).items() if value is not None}
+    return _checked(DeviceConfig, values, str(path))
+
+
+def _checked(cls: type[DeviceConfig], values: Mapping[str, Any], where: str) -> DeviceConfig:
+    hints = get_type_hints(cls)
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f". Known: {', '.join(hints)}"
+            raise ConfigError(f"{where}: unknown key '{key}'{hint}")
+        wanted = hints[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+            raise ConfigError(f"{where}: {key} must be {wanted.__name__}, got {type(value).__name__} {value!r}")
+    config = cls(**values)
+    if not 0 < config.false_reject < 0.5:
+        raise ConfigError(f"{where}: false_reject must lie between 0 and 0.5, got {config.false_reject}")
+    if config.device not in ("cpu", "cuda"):
+        raise ConfigError(f"{where}: device must be cpu or cuda, got {config.device!r}")
+    if config.threads < 0 or config.feature_cache_mb < 0:
+        raise ConfigError(f"{where}: threads and feature_cache_mb must not be negative")
+    return config
+
+

@@ -1,0 +1,378 @@
+"""One edge device: a ROM, a bank of heads, and a mapper that finds the head for a picture.
+
+    device = EdgeDevice()
+    device.learn("birds", "path/to/birds")
+    for answer in device.infer(["image.jpg"]):
+        print(answer.task, answer.label, answer.confidence)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from edgecl import config as configuration
+from edgecl import learning, registry
+from edgecl.bank.bank import Generation, HeadBank
+from edgecl.errors import BundleError, DataError, EdgeclError, PictureError
+from edgecl.heads.base import Head
+from edgecl.mapping.base import Mapper
+from edgecl.pictures.folders import duplicates, scan
+from edgecl.pictures.reading import Progress, batches, read_features, silent
+from edgecl.rom.base import Rom
+from edgecl.rom.feature_cache import FeatureCache
+from edgecl.rom.opening import ensure_default, open_rom
+from edgecl.sharing.bundle import MAX_BYTES, Bundle, from_bytes
+from edgecl.text import printable
+from edgecl.types import Floats, Pixels, Prediction, Task, task_name
+
+TOP = 3  # classes named in an answer
+
+
+@dataclass(frozen=True)
+class LearnReport:
+    """What learning a task gave. seconds: `reading`, `head`, `anchors`, `commit`, `total`.   bytes: of the bundle."""
+
+    task: str
+    generation: int
+    digest: str
+    classes: tuple[str, ...]
+    pictures: int
+    skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
+    validation_accuracy: float
+    seconds: Mapping[str, float]
+    bytes: int
+    ran_on: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+class EdgeDevice:
+    """Learns, keeps and answers. Safe against power cuts at any moment; several processes may use the same home."""
+
+    def __init__(
+        self,
+        home: str | Path | None = None,
+        *,
+        rom: str | Path | None = None,
+        cache: str | Path | None = None,
+        say: Callable[[str], None] = lambda line: None,
+        clock: Callable[[], float] = time.time,
+        **overrides: Any,
+    ) -> None:
+        """home: folder of the device; None takes $EDGECL_HOME, then the platform's place.   rom: ROM image; None takes the
+        configured one, else the default, made on first need.   cache: folder for what can be computed again.
+        say: takes progress lines.   overrides: fields of `DeviceConfig` that go before `config.toml`.
+        """
+        self.home = configuration.home(home)
+        self.config = configuration.load(self.home, {**overrides, "rom": str(rom) if rom else None})
+        self.cache = Path(cache) if cache else self.home / "cache"
+        self.bank = HeadBank(self.home / "bank.sqlite", clock)
+        self._say = say
+        self._rom: Rom | None = None
+        self._seen: tuple[int, int] | None = None
+        self._bundles: dict[str, Bundle] = {}  # by digest, those in force
+        self._tasks: dict[str, str] = {}  # task -> digest, those in force and of this ROM
+        self._mapper: Mapper | None = None
+
+    # -- the ROM
+
+    @property
+    def rom_folder(self) -> Path:
+        """Where the ROM image lies; the default one is made on first need."""
+        return Path(self.config.rom).expanduser() if self.config.rom else ensure_default(self.home / "rom", self._say)
+
+    @property
+    def rom(self) -> Rom:
+        """The backbone on the configured runtime, opened on first use."""
+        if self._rom is None:
+            c = self.config
+            self._rom = open_rom(self.rom_folder, c.runtime, c.device, c.threads, self.cache / "sessions")
+        return self._rom
+
+    # -- learning
+
+    def learn(
+        self,
+        task: str,
+        data: str | Path | None = None,
+        *,
+        method: str = "linear",
+        recipe: str = "default",
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> LearnReport:
+        """Learn `task` from a folder per class, a folder with train/ inside, or a CSV; a known name makes a new generation.
+
+        Pictures that cannot be read are named in the report and left out. Raises DataError or EmptyTask when what remains
+        cannot be learned from; the bank is then as it was.
+        """
+        name = task_name(task)
+        files = scan(self._find(name) if data is None else Path(data))
+        return self.learn_pictures(
+            name, files.files, files.labels, files.classes, method=method, recipe=recipe, seed=seed, notes=files.notes, progress=progress
+        )
+
+    def learn_pictures(
+        self,
+        task: str,
+        pictures: Sequence[Any],
+        labels: Sequence[int],
+        classes: Sequence[str],
+        *,
+        method: str = "linear",
+        recipe: str = "default",
+        seed: int = 0,
+        notes: Sequence[str] = (),
+        progress: Progress = silent,
+    ) -> LearnReport:
+        """Learn from pictures at hand: paths, encoded bytes, PIL images or uint8 arrays; label i names classes[labels[i]]."""
+        started = time.perf_counter()
+        name, known = task_name(task), tuple(classes)
+        if len(pictures) != len(labels):
+            raise DataError(f"'{name}': {len(pictures)} pictures but {len(labels)} labels")
+        all_labels = np.asarray(labels, np.int64)
+        if len(all_labels) and not 0 <= all_labels.min() <= all_labels.max() < len(known):
+            raise DataError(f"'{name}': labels must lie in 0..{len(known) - 1}, got {all_labels.min()}..{all_labels.max()}")
+        learning.check_learnable(name, known, all_labels)
+        cache = self.feature_cache()
+        try:
+            reading = read_features(self.rom, pictures, cache, progress)
+        finally:
+            if cache:
+                cache.close()
+        read = time.perf_counter()
+        skipped = tuple(str(error) for _, error in sorted(reading.failures.items()))
+        kept = all_labels[reading.kept]
+        learning.check_learnable(name, known, kept)
+        warnings = [*notes, *(f"skipped: {line}" for line in skipped), *duplicates(reading.digests, kept, known)]
+        progress("learning the head", 0, 1)
+        bundle, learned, seconds = learning.fit(
+            Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept)),
+            self.rom,
+            method,
+            {"recipe": recipe},
+            seed,
+            self.config.false_reject,
+            (self.config.mapper,),
+        )
+        bundle = dataclasses.replace(bundle, report={**bundle.report, "skipped": len(skipped), "reading_seconds": round(read - started, 3)})
+        data = bundle.to_bytes()
+        fitted = time.perf_counter()
+        there = self.bank.put(name, data, "learn")
+        done = time.perf_counter()
+        progress("learning the head", 1, 1)
+        return LearnReport(
+            task=name,
+            generation=there.number,
+            digest=there.digest,
+            classes=known,
+            pictures=len(kept),
+            skipped=skipped,
+            warnings=tuple(warnings),
+            validation_accuracy=float(learned.report["validation_accuracy"]),
+            seconds={"reading": read - started, **seconds, "commit": done - fitted, "total": done - started},
+            bytes=len(data),
+            ran_on=f"{self.rom.runtime} {self.rom.provider}",
+        )
+
+    def _find(self, task: str) -> Path:
+        places = [Path(task)] + ([Path(self.config.data_root).expanduser() / task] if self.config.data_root else [])
+        for place in places:
+            if place.exists():
+                return place
+        looked = " and ".join(str(place.absolute()) for place in places)
+        raise DataError(f"no pictures for '{task}': looked for {looked}. Say where they are with --data, or set data_root in {self.home / 'config.toml'}")
+
+    def feature_cache(self) -> FeatureCache | None:
+        """The cache of plain features for this ROM and runtime, or None where the configuration wants none; close it after use."""
+        if not self.config.feature_cache_mb:
+            return None
+        key = f"{self.rom.rom_id}/{self.rom.runtime}/{self.rom.provider}"
+        return FeatureCache(self.cache / "features.sqlite", key, self.rom.width, self.config.feature_cache_mb << 20)
+
+    # -- answering
+
+    def infer(self, pictures: Iterable[Any], task: str | None = None) -> list[Prediction]:
+        """An answer for each picture (paths, encoded bytes, PIL images or uint8 arrays), in order.
+
+        task: known in advance; the mapper is then not asked. A picture that cannot be read has `error` set.
+        """
+        return list(self.stream(pictures, task))
+
+    def stream(self, pictures: Iterable[Any], task: str | None = None) -> Iterator[Prediction]:
+        """`infer` for any number of pictures: reads, decodes and answers a batch at a time."""
+        self.refresh()
+        for batch in batches(self.rom, pictures):
+            good = [pixels for _, pixels in batch if not isinstance(pixels, PictureError)]
+            answers = iter(self.answer(good, task) if good else [])
+            for source, pixels in batch:
+                name = str(source) if isinstance(source, (str, Path)) else type(source).__name__
+                if isinstance(pixels, PictureError):
+                    yield Prediction(name, error=str(pixels))
+                else:
+                    yield dataclasses.replace(next(answers), source=name)
+
+    def answer(self, pixels: Sequence[Pixels] | Pixels, task: str | None = None) -> list[Prediction]:
+        """Answers for decoded pictures (n, s, s, 3) uint8: one pass of the ROM, one of the mapper, one of each head used."""
+        return self.answer_features(self.rom.features(pixels), task)
+
+    def answer_features(self, features: Floats, task: str | None = None) -> list[Prediction]:
+        """Answers for plain ROM features (n, d)."""
+        mapper = self.mapper
+        if task is not None:
+            head = self.head(task)
+            return [
+                self._prediction(task, head, row, 0.0, True) for row in head.scores(features)
+            ]
+        if not self._tasks:
+            raise DataError(f"this device has learned nothing on ROM {self.rom.rom_id[:12]} yet; edgecl learn --task NAME --data FOLDER")
+        assigned = mapper.assign(features)
+        answers: list[Prediction | None] = [None] * len(features)
+        for index in np.unique(assigned.task):
+            rows = np.flatnonzero(assigned.task == index)
+            name = mapper.tasks[index]
+            head = self._bundles[self._tasks[name]].head
+            for row, scores in zip(rows, head.scores(features[rows]), strict=True):
+                answers[row] = self._prediction(name, head, scores, float(assigned.strangeness[row]), bool(assigned.known[row]))
+        return [answer for answer in answers if answer is not None]
+
+    @staticmethod
+    def _prediction(task: str, head: Head, scores: Floats, strangeness: float, known: bool) -> Prediction:
+        weights = np.exp(scores - scores.max())
+        weights /= weights.sum()
+        order = np.argsort(-scores, kind="stable")[:TOP]
+        best = int(order[0])
+        label = head.classes[best]
+        unknown = "task" if not known else "class" if scores[best] - scores.mean() < head.unknown_below else None
+        return Prediction(
+            source="",
+            task=None if unknown == "task" else task,
+            label=None if unknown else label,
+            confidence=float(weights[best]),
+            strangeness=strangeness,
+            unknown=unknown,
+            nearest_task=task,
+            nearest_label=label,
+            top=tuple((head.classes[i], float(weights[i])) for i in order),
+        )
+
+    # -- what is known
+
+    @property
+    def mapper(self) -> Mapper:
+        """The mapper over all tasks in force that were learned on this ROM."""
+        self.refresh()
+        assert self._mapper is not None
+        return self._mapper
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks this device answers for, by name."""
+        self.refresh()
+        return tuple(sorted(self._tasks))
+
+    def head(self, task: str) -> Head:
+        """The head in force. Raises UnknownTask, or RomMismatch when it belongs to another ROM."""
+        self.refresh()
+        name = task_name(task)
+        if name not in self._tasks:
+            from_bytes(self.export(name)).head.require_rom(self.rom.rom_id, name)
+        return self._bundles[self._tasks[name]].head
+
+    def bundle(self, digest: str) -> Bundle:
+        """The bundle of that digest, read from the bank and checked."""
+        return self._bundles.get(digest) or from_bytes(self.bank.get(digest))
+
+    def refresh(self) -> None:
+        """Take up what has changed in the bank since the last look, by this process or another."""
+        version = self.bank.version()
+        if version == self._seen:
+            return
+        current = self.bank.current()
+        bundles = {digest: self.bundle(digest) for digest in current.values()}
+        rom_id = self.rom.rom_id
+        here = {task: digest for task, digest in current.items() if bundles[digest].head.rom_id == rom_id}
+        for task in sorted(set(current) - set(here)):
+            self._say(f"'{task}' was learned on ROM {bundles[current[task]].head.rom_id[:12]}, not on this {rom_id[:12]}; it is left out")
+        if self._mapper is None:
+            kind = registry.load("mapper", registry.MAPPERS, self.config.mapper)
+            self._mapper = kind(self.rom.width)
+        assert self._mapper is not None
+        for task in set(self._tasks) - set(here):
+            self._mapper.remove(task)
+        for task, digest in here.items():
+            if self._tasks.get(task) != digest:
+                anchors = bundles[digest].anchors
+                if self._mapper.name not in anchors:
+                    raise BundleError(
+                        f"'{task}' carries no anchor for the mapper '{self._mapper.name}', only {sorted(anchors)}; use --mapper {sorted(anchors)[0]}"
+                        if anchors
+                        else f"'{task}' carries no anchor; learn it again"
+                    )
+                self._mapper.add(task, anchors[self._mapper.name])
+        self._bundles, self._tasks, self._seen = bundles, here, version
+
+    # -- heads as files
+
+    def export(self, task: str) -> bytes:
+        """The bundle in force, as it lies in the bank."""
+        current = self.bank.current()
+        name = task_name(task)
+        if name not in current:
+            raise self.bank.unknown(name)
+        return self.bank.get(current[name])
+
+    def import_file(self, path: str | Path) -> Generation:
+        """`import_bundle` for a file, which is not read past the accepted size."""
+        try:
+            with Path(path).open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise BundleError(f"{printable(path)} cannot be read: {error.strerror}") from error
+        return self.import_bundle(data)
+
+    def import_bundle(self, data: bytes) -> Generation:
+        """Check a bundle and put it in force. Raises BundleError or RomMismatch; the bank is then as it was."""
+        bundle = from_bytes(data)
+        bundle.head.require_rom(self.rom.rom_id, bundle.task)
+        bundle.head.check()
+        return self.bank.put(bundle.task, data, "import")
+
+    def verify(self, task: str | None = None) -> list[str]:
+        """Every problem found in the bank, or in one task of it, as sentences."""
+        current = self.bank.current()
+        if task is not None and task_name(task) not in current:
+            raise self.bank.unknown(task_name(task))
+        problems = self.bank.verify() if task is None else []
+        for name, digest in current.items():
+            if task in (None, name):
+                try:
+                    from_bytes(self.bank.get(digest)).head.require_rom(self.rom.rom_id, name)
+                except EdgeclError as error:
+                    problems.append(f"'{name}': {error}")
+        return problems
+
+    # -- end
+
+    def close(self) -> None:
+        """Close bank and ROM."""
+        if self._rom is not None:
+            self._rom.close()
+        self.bank.close()
+
+    def __enter__(self) -> EdgeDevice:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,119 @@
+"""Everything that edgecl refuses, as one tree.
+
+    EdgeclError
+    |-- ConfigError              a setting is unknown or out of range
+    |-- UnknownName              no method, mapper, runtime of that name
+    |-- RuntimeUnavailable       the runtime or provider asked for cannot run here
+    |-- MissingDependency        an optional package is not installed
+    |-- PictureError             one picture cannot be read
+    |-- DataError                a task's pictures cannot be learned from
+    |   `-- EmptyTask            nothing to learn from
+    |-- RomError                 the ROM image is unusable
+    |   |-- RomTampered          a file differs from its digest
+    |   `-- RomMismatch          head and ROM do not belong together
+    |-- BundleError              bytes that are no acceptable bundle
+    `-- BankError                the bank cannot do what was asked
+        |-- UnknownTask          no head of that name
+        |-- BankBusy             another process holds the writer's place
+        |-- BankFull             no space left on the disk
+        |-- BankReadOnly         the file or its folder cannot be written
+        |-- BankCorrupt          the file is damaged
+        `-- BankTooNew           written by a newer edgecl
+
+Each message says what happened, with which values, and what to do. The command line prints the message alone
+and ends with `exit_code`; a traceback there is a bug.
+"""
+
+from __future__ import annotations
+
+
+class EdgeclError(Exception):
+    """Base of all errors that edgecl raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(EdgeclError):
+    """A setting is unknown, has the wrong type or is out of range."""
+
+    exit_code = 2
+
+
+class UnknownName(ConfigError):
+    """A registered name was asked for that does not exist; the message lists those that do."""
+
+
+class RuntimeUnavailable(EdgeclError):
+    """The runtime or provider that was asked for cannot run here. There is no silent fall-back."""
+
+    exit_code = 3
+
+
+class MissingDependency(RuntimeUnavailable):
+    """An optional package is needed; the message names the extra that installs it."""
+
+
+class PictureError(EdgeclError):
+    """One picture cannot be read: missing, truncated, too large, or not a picture."""
+
+    exit_code = 4
+
+
+class DataError(EdgeclError):
+    """A task's pictures cannot be learned from as they are."""
+
+    exit_code = 4
+
+
+class EmptyTask(DataError):
+    """There is nothing, or next to nothing, to learn from."""
+
+
+class RomError(EdgeclError):
+    """The ROM image is missing, malformed or of a newer format."""
+
+    exit_code = 5
+
+
+class RomTampered(RomError):
+    """A file of the ROM image differs from the digest in its manifest."""
+
+
+class RomMismatch(RomError):
+    """A head was learned on another ROM than the one this device carries."""
+
+
+class BundleError(EdgeclError):
+    """Bytes that are no acceptable bundle: malformed, too large, non-finite, altered."""
+
+    exit_code = 6
+
+
+class BankError(EdgeclError):
+    """The bank cannot do what was asked; what it held before, it still holds."""
+
+    exit_code = 7
+
+
+class UnknownTask(BankError):
+    """No head of that name is in the bank."""
+
+
+class BankBusy(BankError):
+    """Another process is writing and did not finish in time."""
+
+
+class BankFull(BankError):
+    """The disk is full; the change was not made."""
+
+
+class BankReadOnly(BankError):
+    """The bank's file or folder cannot be written."""
+
+
+class BankCorrupt(BankError):
+    """The bank's file, or one of its bundles, is damaged."""
+
+
+class BankTooNew(BankError):
+    """The bank was written by a newer edgecl than this one."""

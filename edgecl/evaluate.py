@@ -1,0 +1,237 @@
+"""Learn every task, one after another, on a real device; then ask about every test picture without naming its task.
+
+What comes out, per task and as the unweighted mean over tasks, all in 0..1:
+oracle   the task's own head is given; right class
+mapper   the mapper finds the right task
+joint    both: the mapper finds the task and that head finds the class
+answered the same with "unknown" allowed; an unknown answer counts as wrong
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecl import registry
+from edgecl.device import EdgeDevice
+from edgecl.errors import DataError
+from edgecl.mapping.base import Assignment, Mapper
+from edgecl.metrics.accuracy import confusion, forgetting, macro, softmax
+from edgecl.metrics.calibration import expected_calibration_error, reliability
+from edgecl.metrics.detection import auroc, roc
+from edgecl.pictures.folders import scan
+from edgecl.pictures.reading import Progress, read_features, silent
+from edgecl.types import Floats, Ints, task_name
+
+
+@dataclass(frozen=True)
+class TaskPictures:
+    """One task to be judged on: where its training and test pictures are, with labels into `classes`."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: tuple[Any, ...]
+    train_labels: tuple[int, ...]
+    test: tuple[Any, ...]
+    test_labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result; `to_dict` is what report.json holds."""
+
+    summary: Mapping[str, float]
+    tasks: Mapping[str, Mapping[str, float]]
+    conditions: Mapping[str, Any]
+    confusion: Ints  # (T, T) true task against found task
+    curve: Sequence[float] = ()  # mean joint accuracy after 1, 2, ... tasks
+    unknown_roc: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    reliability: tuple[Sequence[float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "summary": dict(self.summary),
+            "tasks": {name: dict(values) for name, values in self.tasks.items()},
+            "conditions": dict(self.conditions),
+            "confusion": {"tasks": list(self.tasks), "counts": self.confusion.tolist()},
+            "curve": list(self.curve),
+            "reliability": [list(map(float, row)) for row in self.reliability],
+        }
+
+
+def find_tasks(folder: Path) -> list[TaskPictures]:
+    """Every sub-folder of `folder` that has training and test pictures, by name. Raises DataError when there is none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; evaluate takes a folder of tasks, each with train/ and test/ inside")
+    found = []
+    for place in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        train = scan(place, "train")
+        test = scan(place, "test")
+        index = {name: i for i, name in enumerate(train.classes)}
+        strange = [name for name in test.classes if name not in index]
+        if strange:
+            raise DataError(f"{place}: the test pictures have a class '{strange[0]}' that the training pictures lack")
+        labels = tuple(index[test.classes[label]] for label in test.labels)
+        found.append(TaskPictures(task_name(place.name), train.classes, train.files, train.labels, test.files, labels))
+    if not found:
+        raise DataError(f"{folder} has no sub-folders; evaluate takes a folder of tasks, each with train/ and test/ inside")
+    return found
+
+
+def evaluate(
+    device: EdgeDevice,
+    tasks: Sequence[TaskPictures],
+    method: str = "linear",
+    recipe: str = "default",
+    oracle: bool = False,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Learn `tasks` in their order on `device` and judge it on their test pictures.
+
+    device: an empty one; what it learns stays in its bank.   oracle: the task is given, the mapper is not asked.
+    """
+    started = time.perf_counter()
+    total = len(tasks)
+    features: list[Floats] = []
+    truth: list[Ints] = []
+    seconds, sizes, digests, prints, first, curve = [], [], [], [], [], []
+    for number, task in enumerate(tasks):
+        learned = device.learn_pictures(
+            task.name, task.train, task.train_labels, task.classes, method=method, recipe=recipe, seed=seed
+        )
+        seconds.append(learned.seconds["total"])
+        sizes.append(learned.bytes)
+        digests.append(learned.digest)
+        x, y = _test(device, task)
+        features.append(x)
+        truth.append(y)
+        scores = device.head(task.name).scores(x)
+        first.append(float((scores.argmax(1) == y).mean()))
+        prints.append(_print(scores))
+        curve.append(macro([v["joint"] for v in _judge(device, tasks[: number + 1], features, truth, oracle)[0]]))
+        progress("learning and testing tasks", number + 1, total)
+    rows, assigned, confidence, correct = _judge(device, tasks, features, truth, oracle)
+    last = [row["oracle"] for row in rows]
+    identical = all(_print(device.head(t.name).scores(x)) == p for t, x, p in zip(tasks, features, prints, strict=True))
+    unchanged = [device.bank.current()[task.name] for task in tasks] == digests
+    curves, areas = ({}, [0.0] * total) if oracle or total < 2 else _unknown(device, tasks, features, progress)
+    per_task = {
+        task.name: {
+            **row,
+            "unknown_auroc": areas[i],
+            "learn_seconds": round(seconds[i], 3),
+            "bytes": sizes[i],
+            "pictures": len(task.train),
+            "test_pictures": len(truth[i]),
+            "classes": len(task.classes),
+        }
+        for i, (task, row) in enumerate(zip(tasks, rows, strict=True))
+    }
+    names = ("oracle", "mapper", "joint", "answered", "false_reject")
+    summary = {name: macro([row[name] for row in rows]) for name in names} | {
+        "unknown_auroc": macro(areas),
+        "forgetting": forgetting(first, last),
+        "old_answers_bit_identical": float(identical and unchanged),
+        "expected_calibration_error": expected_calibration_error(confidence, correct),
+        "learn_seconds": macro(seconds),
+        "bytes_per_task": macro(sizes),
+    }
+    conditions = {
+        "method": method,
+        "recipe": recipe,
+        "mapper": "oracle" if oracle else device.mapper.name,
+        "stated_false_reject": device.config.false_reject,
+        "tasks": total,
+        "classes": sum(len(task.classes) for task in tasks),
+        "seed": seed,
+        "rom_id": device.rom.rom_id,
+        "backbone": device.rom.image.backbone,
+        "ran_on": f"{device.rom.runtime} {device.rom.provider}",
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    counts = confusion(np.repeat(np.arange(total), [len(y) for y in truth]), assigned, total)
+    return Evaluation(summary, per_task, conditions, counts, curve, curves, reliability(confidence, correct))
+
+
+def _test(device: EdgeDevice, task: TaskPictures) -> tuple[Floats, Ints]:
+    cache = device.feature_cache()
+    reading = read_features(device.rom, task.test, cache)
+    if cache:
+        cache.close()
+    if not len(reading.kept):
+        raise DataError(f"'{task.name}' has no readable test picture")
+    return reading.features, np.asarray(task.test_labels, np.int64)[reading.kept]
+
+
+def _print(scores: Floats) -> str:
+    return hashlib.sha256(scores.tobytes()).hexdigest()
+
+
+def _assign(device: EdgeDevice, features: Floats, given: int, oracle: bool) -> Assignment:
+    if oracle:
+        n = len(features)
+        return Assignment(np.full(n, given), np.zeros(n, np.float32), np.ones(n, np.bool_))
+    return device.mapper.assign(features)
+
+
+def _judge(
+    device: EdgeDevice, tasks: Sequence[TaskPictures], features: Sequence[Floats], truth: Sequence[Ints], oracle: bool
+) -> tuple[list[dict[str, float]], Ints, Floats, Any]:
+    """Per task its figures; for all pictures in a row: task found, confidence in the class, and whether task and class are right."""
+    order = {task.name: i for i, task in enumerate(tasks)}
+    place = np.array([order[name] for name in device.mapper.tasks], np.int64)  # the mapper's order -> ours
+    rows, all_found, all_sure, all_right = [], [], [], []
+    for t, (task, x, y) in enumerate(zip(tasks, features, truth, strict=True)):
+        assigned = _assign(device, x, int(np.flatnonzero(place == t)[0]), oracle)
+        found = place[assigned.task]
+        right, sure = np.zeros(len(y), np.bool_), np.zeros(len(y), np.float32)
+        own = device.head(task.name).scores(x).argmax(1) == y
+        for other in np.unique(found):
+            some = found == other
+            scores = device.head(tasks[other].name).scores(x[some])
+            sure[some] = softmax(scores).max(1)
+            if other == t:
+                right[some] = scores.argmax(1) == y[some]
+        rows.append(
+            {
+                "oracle": float(own.mean()),
+                "mapper": float((found == t).mean()),
+                "joint": float(right.mean()),
+                "answered": float((right & assigned.known).mean()),
+                "false_reject": float((~assigned.known).mean()),
+            }
+        )
+        all_found.append(found)
+        all_sure.append(sure)
+        all_right.append(right)
+    return rows, np.concatenate(all_found), np.concatenate(all_sure), np.concatenate(all_right)
+
+
+def _unknown(
+    device: EdgeDevice, tasks: Sequence[TaskPictures], features: Sequence[Floats], progress: Progress
+) -> tuple[dict[str, tuple[Sequence[float], Sequence[float]]], list[float]]:
+    """Leave each task out in turn: how well its test pictures are told from those of all others. Curves and areas by task."""
+    anchors = {name: device.bundle(digest).anchors[device.mapper.name] for name, digest in device.bank.current().items()}
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
+    areas = []
+    for left_out, task in enumerate(tasks):
+        mapper: Mapper = registry.load("mapper", registry.MAPPERS, device.mapper.name)(device.rom.width)
+        for other in tasks:
+            if other is not task:
+                mapper.add(other.name, anchors[other.name])
+        strange = mapper.assign(features[left_out]).strangeness
+        usual = mapper.assign(np.concatenate([x for i, x in enumerate(features) if i != left_out])).strangeness
+        areas.append(auroc(usual, strange))
+        rejected, caught = roc(usual, strange)
+        grid = np.linspace(0, 1, 101)
+        curves[task.name] = (grid.tolist(), np.interp(grid, rejected, caught).tolist())
+        progress("leaving each task out as the unknown one", left_out + 1, len(tasks))
+    return curves, areas

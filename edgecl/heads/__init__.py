@@ -1,0 +1,1 @@
+"""Heads: what one task learned. Arrays, class names and a card; data, never code."""

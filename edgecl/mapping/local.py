@@ -1,0 +1,65 @@
+"""What the default forms of both mappers share: the stored subspace of a task, its limit, and the search for the task."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecl.mapping.base import Assignment, Mapper
+from edgecl.mapping.index import Index
+from edgecl.mapping.strangeness import calibrate, strangeness, subspace
+from edgecl.space import pack, unit_sqrt, unpack
+from edgecl.types import Arrays, Floats, Ints
+
+LAYOUT = {  # of the part that both anchors have: c groups, r directions, d features
+    "means": "int8 c d",
+    "means_step": "float32 c",
+    "directions": "int8 r d",
+    "directions_step": "float32 r",
+    "limit": "float32 1",
+}
+
+
+def local_anchor(z: Floats, groups: Ints, false_reject: float) -> tuple[dict[str, NDArray[Any]], Floats, float]:
+    """The stored subspace of a task with its limit; and the variances (r,) along its directions and of the rest."""
+    means, directions, variances, rest = subspace(z, groups)
+    m, m_step = pack(means)
+    v, v_step = pack(directions)
+    limit = np.array([calibrate(z, groups, false_reject)], np.float32)
+    return {"means": m, "means_step": m_step, "directions": v, "directions_step": v_step, "limit": limit}, variances, rest
+
+
+class LocalMapper(Mapper):
+    """A mapper whose tasks are found by inner products, and judged known or not by their own subspace."""
+
+    def _build(self, anchors: Mapping[str, Arrays]) -> None:
+        self._subspaces = list(anchors.values())
+        self._index, self._owner = self._make_index(self._subspaces)
+
+    @abstractmethod
+    def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
+        """The search over all rows of all tasks, and the task (m,) that each row belongs to."""
+
+    def _query(self, z: Floats) -> Floats:
+        """z (n, d) -> what the index's rows are multiplied with, (n, D)."""
+        return z
+
+    @property
+    def search(self) -> str:
+        """How the task is searched, for reports: "exact" or "two-stage", over how many rows."""
+        return "nothing learned" if not self.tasks else f"{self._index.kind} over {len(self._owner)} rows"
+
+    def _assign(self, features: Floats) -> Assignment:
+        z = unit_sqrt(features)
+        task = self._owner[self._index.search(self._query(z), z)]
+        ratio = np.empty(len(z), np.float32)
+        for index in np.unique(task):
+            rows, own = np.flatnonzero(task == index), self._subspaces[index]
+            means = unpack(own["means"], own["means_step"])
+            directions = unpack(own["directions"], own["directions_step"])
+            ratio[rows] = strangeness(z[rows], means, directions) / own["limit"][0]
+        return Assignment(task, ratio, ratio <= 1)

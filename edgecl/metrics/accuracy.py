@@ -1,0 +1,34 @@
+"""How often the answer is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgecl.types import Floats, Ints
+
+
+def confusion(true: Ints, predicted: Ints, k: int) -> Ints:
+    """(k, k) counts: row i, column j says how many of class i were called j. A prediction of -1 ("unknown") counts nowhere."""
+    out = np.zeros((k, k), np.int64)
+    named = predicted >= 0
+    np.add.at(out, (true[named], predicted[named]), 1)
+    return out
+
+
+def macro(values: Sequence[float]) -> float:
+    """The unweighted mean over tasks, so that a task with many pictures counts like one with few."""
+    return float(np.mean(values)) if len(values) else 0.0
+
+
+def forgetting(after_learning: Sequence[float], at_the_end: Sequence[float]) -> float:
+    """The largest loss of accuracy of any task between the moment it was learned and the end; 0 when none lost anything."""
+    return max((a - b for a, b in zip(after_learning, at_the_end, strict=True)), default=0.0)
+
+
+def softmax(scores: Floats) -> Floats:
+    """(n, k) logits -> (n, k) probabilities."""
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    out: Floats = weights / weights.sum(1, keepdims=True)
+    return out

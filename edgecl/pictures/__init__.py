@@ -1,0 +1,1 @@
+"""Pictures as they come: files, folders and lists, made safe and turned into pixels."""

@@ -1,0 +1,116 @@
+"""Many pictures -> ROM features, with decoding and the network at work at the same time.
+
+While the runtime computes one batch, threads decode the next: both leave Python's lock, so on two cores reading hides
+behind the network. At most two batches of pixels are held, whatever the number of pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecl.errors import PictureError
+from edgecl.pictures.decode import decode
+from edgecl.pictures.folders import digest
+from edgecl.rom.base import BATCH, Rom
+from edgecl.rom.feature_cache import FeatureCache
+from edgecl.types import Floats, Pixels
+
+Progress = Callable[[str, int, int], None]  # stage, done, total
+WORKERS = min(4, os.cpu_count() or 1)
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Reports nothing."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Features of the pictures that could be read, in order.
+
+    features: (n, d) float32.   kept: (n,) int64, index of each among the sources.   digests: (n,) of their bytes.
+    failures: index -> why not.
+    """
+
+    features: Floats
+    kept: np.ndarray[Any, np.dtype[np.int64]]
+    digests: tuple[str, ...]
+    failures: dict[int, PictureError]
+    from_cache: int
+
+
+def batches(rom: Rom, sources: Iterable[Any], size: int = BATCH) -> Iterator[list[tuple[Any, Pixels | PictureError]]]:
+    """Sources with their pixels (s, s, 3) uint8, or the error, in order and in lists of up to `size`; one list is decoded ahead."""
+    iterator = iter(sources)
+
+    def attempt(source: Any) -> Pixels | PictureError:
+        if isinstance(source, PictureError):
+            return source
+        try:
+            return decode(source, rom.preprocess)
+        except PictureError as error:
+            return error
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+
+        def start() -> list[tuple[Any, Future[Pixels | PictureError]]]:
+            return [(source, pool.submit(attempt, source)) for source in islice(iterator, size)]
+
+        ahead = start()
+        while ahead:
+            now, ahead = ahead, start()
+            yield [(source, future.result()) for source, future in now]
+
+
+def read_features(rom: Rom, sources: Sequence[Any], cache: FeatureCache | None = None, progress: Progress = silent) -> Reading:
+    """Features of `sources` (paths, or whatever `decode` takes) by `rom`; pictures known to `cache` are not read again.
+
+    A picture that cannot be read is reported in `failures` and left out.
+    """
+    digests, failures = _digests(sources)
+    features: dict[int, Floats] = {}
+    if cache:
+        known = cache.get(list(digests.values()))
+        features = {i: known[d] for i, d in digests.items() if d in known}
+    reused = len(features)
+    missing = [i for i in range(len(sources)) if i not in features and i not in failures]
+    at = 0
+    for batch in batches(rom, (sources[i] for i in missing)):
+        indices = missing[at : at + len(batch)]
+        at += len(batch)
+        good = [(i, pixels) for i, (_, pixels) in zip(indices, batch, strict=True) if not isinstance(pixels, PictureError)]
+        failures |= {i: error for i, (_, error) in zip(indices, batch, strict=True) if isinstance(error, PictureError)}
+        if good:
+            fresh = dict(zip((i for i, _ in good), rom.features([pixels for _, pixels in good]), strict=True))
+            features |= fresh
+            if cache:
+                cache.put({digests[i]: x for i, x in fresh.items() if i in digests})
+        progress("reading features", reused + at, len(sources))
+    kept = np.array(sorted(features), np.int64)
+    stacked = np.stack([features[i] for i in kept]) if len(kept) else np.zeros((0, rom.width), np.float32)
+    return Reading(stacked, kept, tuple(digests.get(int(i), "") for i in kept), failures, reused)
+
+
+def _digests(sources: Sequence[Any]) -> tuple[dict[int, str], dict[int, PictureError]]:
+    """Digests of the sources that have bytes of their own, and the errors of those that cannot be read."""
+    found: dict[int, str] = {}
+    failures: dict[int, PictureError] = {}
+    for i, source in enumerate(sources):
+        if isinstance(source, Path):
+            try:
+                found[i] = digest(source)
+            except PictureError as error:
+                failures[i] = error
+        elif isinstance(source, bytes):
+            found[i] = hashlib.sha256(source).hexdigest()
+        elif isinstance(source, np.ndarray):
+            found[i] = hashlib.sha256(f"{source.dtype.str}{source.shape}".encode() + source.tobytes()).hexdigest()
+    return found, failures

@@ -1,0 +1,38 @@
+"""Names of methods, mappers and runtimes -> the code behind them, loaded on first use.
+
+Listing the names loads nothing, so `edgecl --help` stays quick and a board without torch can still say what exists.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from edgecl.errors import UnknownName
+
+HEADS: Mapping[str, str] = {"linear": "edgecl.heads.linear"}
+MAPPERS: Mapping[str, str] = {
+    "mahalanobis": "edgecl.mapping.mahalanobis:Mahalanobis",
+    "gmmc": "edgecl.mapping.gmmc:Gmmc",
+    "mahalanobis-paper": "edgecl.mapping.paper:MahalanobisPaper",
+    "gmmc-paper": "edgecl.mapping.paper:GmmcPaper",
+}
+DEFAULT_MAPPERS = ("mahalanobis", "gmmc")  # every bundle carries an anchor for each, so that any device can use it
+RUNTIMES: Mapping[str, str] = {"onnxruntime": "edgecl.rom.ort:OrtRom", "pytorch": "edgecl.rom.pytorch:PytorchRom"}
+
+
+def load(kind: str, names: Mapping[str, str], name: str) -> Any:
+    """The module or class behind `name`; UnknownName lists what there is and the nearest match.
+
+    kind: the word for the message, such as "head method".
+    """
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UnknownName(f"there is no {kind} '{name}'{hint} Known: {', '.join(sorted(names))}")
+    module, _, attribute = names[name].partition(":")
+    loaded: ModuleType = import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded

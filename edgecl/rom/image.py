@@ -1,0 +1,194 @@
+"""The ROM image on disk: a folder with a manifest, an ONNX graph and the weights. Written once, checked on every open.
+
+`rom_id` is a digest over what determines the outputs (backbone, weights, preprocessing, precision), not over the files,
+whose bytes change with the exporter's version: two machines that export the same backbone get the same id.
+The manifest is untrusted until its fields have been checked and its `rom_id` has been computed again from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecl.errors import ConfigError, RomError, RomTampered
+from edgecl.rom.preprocess import Preprocess
+from edgecl.types import Arrays
+
+FORMAT = 1
+MANIFEST, GRAPH, WEIGHTS = "manifest.json", "rom.onnx", "weights.safetensors"
+_MAX_MANIFEST = 1 << 20
+
+
+def weights_digest(weights: Arrays) -> str:
+    """sha256 over names, shapes, dtypes and values in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = np.ascontiguousarray(weights[name])
+        digest.update(f"{name}|{value.dtype.str}|{value.shape}|".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def compute_rom_id(backbone: str, features: int, preprocess: Preprocess, precision: str, weights: str) -> str:
+    """Digest over all that determines the ROM's outputs; `weights` is `weights_digest`."""
+    parts = [backbone, features, preprocess.to_dict(), precision, weights]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class RomImage:
+    """An opened image: its manifest has been checked; a file is checked against its digest when it is first read."""
+
+    folder: Path
+    rom_id: str
+    backbone: str
+    features: int
+    preprocess: Preprocess
+    precision: str
+    weights: str  # digest of the weights' values
+    files: Mapping[str, Mapping[str, Any]]
+    parity: Mapping[str, Any]
+    made_with: Mapping[str, str]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> RomImage:
+        """Read and check the manifest. Raises RomError, or RomTampered where it contradicts itself."""
+        folder = Path(folder)
+        path = folder / MANIFEST
+        try:
+            with path.open("rb") as file:
+                text = file.read(_MAX_MANIFEST + 1)
+        except FileNotFoundError:
+            raise RomError(
+                f"there is no ROM image at {folder} ({MANIFEST} is missing); make one: edgecl export -o {folder}"
+            ) from None
+        except OSError as error:
+            raise RomError(f"{path} cannot be read: {error.strerror}") from error
+        try:
+            if len(text) > _MAX_MANIFEST:
+                raise ValueError(f"larger than {_MAX_MANIFEST} bytes")
+            raw = json.loads(text)
+            if raw["format"] != FORMAT:
+                raise RomError(f"{path} has format {raw['format']!r}, this edgecl reads {FORMAT}; update edgecl, or export again")
+            image = cls(
+                folder=folder,
+                rom_id=str(raw["rom_id"]),
+                backbone=str(raw["backbone"]),
+                features=int(raw["features"]),
+                preprocess=Preprocess.from_dict(raw["preprocess"]),
+                precision=str(raw["precision"]),
+                weights=str(raw["weights"]),
+                files={name: {"sha256": str(f["sha256"]), "bytes": int(f["bytes"])} for name, f in raw["files"].items()},
+                parity=dict(raw["parity"]),
+                made_with={str(k): str(v) for k, v in raw["made_with"].items()},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
+            raise RomError(f"{path} is no ROM manifest: {type(error).__name__}: {error}") from error
+        if not 0 < image.features <= 1 << 16:
+            raise RomError(f"{path}: feature width {image.features} is out of range")
+        found = compute_rom_id(image.backbone, image.features, image.preprocess, image.precision, image.weights)
+        if found != image.rom_id:
+            raise RomTampered(f"{path} was changed: it names ROM {image.rom_id[:12]} but describes {found[:12]}; export again")
+        for name in (GRAPH, WEIGHTS):
+            if name not in image.files:
+                raise RomError(f"{path} does not list {name}; export again")
+        return image
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one listed file, after its size and digest have been compared. Raises RomTampered naming the file."""
+        path, listed = self.folder / name, self.files[name]
+        try:
+            if path.stat().st_size != listed["bytes"]:
+                raise RomTampered(
+                    f"{path} has {path.stat().st_size:,} bytes, the manifest says {listed['bytes']:,}: truncated or "
+                    f"replaced; export again"
+                )
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise RomTampered(f"{path} is missing; export again") from None
+        except OSError as error:
+            raise RomError(f"{path} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != listed["sha256"]:
+            raise RomTampered(f"{path} differs from its digest in the manifest: tampered or damaged; export again")
+        return data
+
+    def verify(self) -> None:
+        """Check every file, and that the weights are those `rom_id` speaks of. Raises RomTampered."""
+        from safetensors.numpy import load
+
+        data = {name: self.read(name) for name in self.files}
+        if weights_digest(load(data[WEIGHTS])) != self.weights:
+            raise RomTampered(f"{self.folder / WEIGHTS} holds other weights than ROM {self.rom_id[:12]} is made of; export again")
+
+
+def write(
+    folder: Path,
+    *,
+    backbone: str,
+    features: int,
+    preprocess: Preprocess,
+    precision: str,
+    graph: bytes,
+    weights: Arrays,
+    parity: Mapping[str, Any],
+    made_with: Mapping[str, str],
+) -> RomImage:
+    """Write an image so that `folder` holds all of it or nothing: into a neighbour first, then one rename.
+
+    An image already there is kept when it has the same rom_id, and refused otherwise (RomError).
+    """
+    from safetensors.numpy import save
+
+    digest = weights_digest(weights)
+    contents = {GRAPH: graph, WEIGHTS: save({k: np.ascontiguousarray(v) for k, v in weights.items()})}
+    manifest = {
+        "format": FORMAT,
+        "rom_id": compute_rom_id(backbone, features, preprocess, precision, digest),
+        "backbone": backbone,
+        "features": features,
+        "preprocess": preprocess.to_dict(),
+        "precision": precision,
+        "weights": digest,
+        "files": {n: {"sha256": hashlib.sha256(c).hexdigest(), "bytes": len(c)} for n, c in contents.items()},
+        "parity": dict(parity),
+        "made_with": dict(made_with),
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if (folder / MANIFEST).exists():
+        return _same_or_refuse(folder, str(manifest["rom_id"]))
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for name, content in {**contents, MANIFEST: json.dumps(manifest, indent=2).encode()}.items():
+            with (staging / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        staging.chmod(0o755)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        try:
+            staging.rename(folder)
+        except OSError as error:
+            if (folder / MANIFEST).exists():  # another process was quicker
+                return _same_or_refuse(folder, str(manifest["rom_id"]))
+            raise RomError(f"{folder} cannot be written: {error.strerror}; give an empty or a new folder") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return RomImage.open(folder)
+
+
+def _same_or_refuse(folder: Path, rom_id: str) -> RomImage:
+    there = RomImage.open(folder)
+    if there.rom_id != rom_id:
+        raise RomError(f"{folder} already holds ROM {there.rom_id[:12]}, not {rom_id[:12]}; give another folder, or remove it")
+    there.verify()
+    return there

@@ -1,0 +1,46 @@
+"""Opening a ROM by path and runtime, and making the default one on first need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from edgecl import registry
+from edgecl.errors import MissingDependency, RomError
+from edgecl.rom.base import Rom
+from edgecl.rom.image import MANIFEST, RomImage
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+
+
+def open_rom(folder: Path, runtime: str = "onnxruntime", device: str = "cpu", threads: int = 0, cache: Path | None = None) -> Rom:
+    """The ROM image in `folder` on the runtime asked for; never another one in its place."""
+    image = RomImage.open(folder)
+    rom: Rom = registry.load("runtime", registry.RUNTIMES, runtime)(image, device=device, threads=threads, cache=cache)
+    return rom
+
+
+def ensure_default(folder: Path, say: Callable[[str], None]) -> Path:
+    """`folder`, holding the default ROM; it is exported there when it is not yet.
+
+    The export runs in a process of its own: it needs torch, which must not weigh on the device's process afterwards.
+    say: takes the progress lines.   Raises MissingDependency where the packages for the export are not installed.
+    """
+    if (folder / MANIFEST).exists():
+        return folder
+    say(f"making the default ROM from {DEFAULT_BACKBONE}, once; about 20 seconds ...")
+    command = [sys.executable, "-m", "export", "--backbone", DEFAULT_BACKBONE, "-o", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or ["no message"]
+        if done.returncode == MissingDependency.exit_code:
+            raise MissingDependency(
+                f"there is no ROM image yet and it cannot be made here: {reason[0]} Or copy an image made elsewhere to {folder}"
+            )
+        raise RomError(f"the default ROM could not be made: {reason[0]}")
+    say(done.stdout.strip().splitlines()[-1])
+    return folder
+
+

@@ -1,0 +1,57 @@
+"""The ROM in PyTorch: the reference that exports are compared with, and later the place where plugs learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgecl.errors import ConfigError, MissingDependency, RomError, RuntimeUnavailable
+from edgecl.rom.base import Rom
+from edgecl.rom.image import WEIGHTS, RomImage
+from edgecl.types import Floats
+
+try:
+    from edgecl.rom.torch_compat import timm, torch
+except ImportError as error:
+    raise MissingDependency("the runtime 'pytorch' needs torch and timm; add the extra: pip install 'edgecl[learn]'") from error
+
+
+def feature_network(backbone: str) -> torch.nn.Module:
+    """The named timm model without its classifier, untrained, in eval mode: (n, 3, s, s) -> (n, d)."""
+    if not timm.is_model(backbone):
+        near = timm.list_models(f"*{backbone[:8]}*")[:5]
+        raise ConfigError(f"timm {timm.__version__} has no model '{backbone}'" + (f"; near it: {', '.join(near)}" if near else ""))
+    network: torch.nn.Module = timm.create_model(backbone, pretrained=False, num_classes=0)
+    return network.eval().requires_grad_(False)
+
+
+class PytorchRom(Rom):
+    """PyTorch behind the ROM contract."""
+
+    runtime = "pytorch"
+
+    def __init__(self, image: RomImage, device: str = "cpu", threads: int = 0, cache: Any = None) -> None:
+        """Raises RuntimeUnavailable when `device` is cuda and torch sees none. `cache` is not needed here."""
+        super().__init__(image)
+        if device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeUnavailable(f"CUDA was asked for, but torch {torch.__version__} sees no GPU; use --device cpu")
+        self.provider = device
+        if threads:
+            torch.set_num_threads(threads)
+        from safetensors.torch import load
+
+        self.network = feature_network(image.backbone)
+        try:
+            self.network.load_state_dict(load(image.read(WEIGHTS)))
+        except RuntimeError as error:
+            raise RomError(f"{image.folder / WEIGHTS} does not fit timm {timm.__version__}'s {image.backbone}: {error}") from error
+        self.network.to(device)
+
+    def _run(self, x: Floats) -> Floats:
+        with torch.inference_mode():
+            out: Floats = self.network(torch.from_numpy(np.ascontiguousarray(x)).to(self.provider)).float().cpu().numpy()
+        return out
+
+    def close(self) -> None:
+        del self.network

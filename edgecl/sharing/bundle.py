@@ -1,0 +1,170 @@
+"""A head, its anchors and its card as canonical bytes, and back. No files, no network, no pickle.
+
+The bytes are one safetensors file. Its metadata has one entry, `edgecl`: the card as JSON with sorted keys and no spaces.
+Tensors are named `head/NAME` and `anchor/MAPPER/NAME`. Equal contents give equal bytes, so the sha256 of the bytes is the
+bundle's name everywhere. Reading believes nothing: sizes, names, dtypes, shapes and numbers are checked before use, and
+bytes that are not in canonical form are refused, so that no two files mean the same bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from edgecl import registry
+from edgecl.errors import BundleError, ConfigError
+from edgecl.heads.base import Head, checked_classes
+from edgecl.types import Arrays, task_name
+
+FORMAT = 1
+MAX_BYTES = 64 << 20  # far above any head of this kind; what is larger is refused unread
+_MAX_HEADER = 4 << 20
+_DTYPES = {np.dtype(t) for t in ("float16", "float32", "int64", "int32", "int8", "uint8")}
+_KEY = "edgecl"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What travels: a task's head and what each mapper needs to recognise the task.
+
+    anchors: mapper name -> arrays.   report: what was measured while learning.   provenance: counts, seed, versions.
+    Fields of a card that this edgecl does not know are kept in `extra` and written again.
+    """
+
+    task: str
+    head: Head
+    anchors: Mapping[str, Arrays]
+    report: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def card(self) -> dict[str, Any]:
+        """The card as plain values: everything but the arrays."""
+        return {
+            **self.extra,
+            "format": FORMAT,
+            "task": self.task,
+            "classes": list(self.head.classes),
+            "method": self.head.method,
+            "rom_id": self.head.rom_id,
+            "settings": dict(self.head.settings),
+            "report": dict(self.report),
+            "provenance": dict(self.provenance),
+        }
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes. Raises BundleError for contents that `from_bytes` would refuse."""
+        tensors = {f"head/{name}": value for name, value in self.head.arrays.items()}
+        for mapper, arrays in self.anchors.items():
+            tensors |= {f"anchor/{mapper}/{name}": value for name, value in arrays.items()}
+        _check_tensors(tensors)
+        try:
+            card = json.dumps(self.card(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        except ValueError as error:
+            raise BundleError(f"the card of '{self.task}' holds a value that JSON cannot carry: {error}") from error
+        return bytes(save_tensors({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata={_KEY: card}))
+
+    def parts(self) -> dict[str, int]:
+        """Where the bytes go: part -> bytes of its arrays."""
+        sizes = {f"head/{name}": int(value.nbytes) for name, value in self.head.arrays.items()}
+        for mapper, arrays in self.anchors.items():
+            sizes |= {f"anchor/{mapper}/{name}": int(value.nbytes) for name, value in arrays.items()}
+        return sizes
+
+
+def digest(data: bytes) -> str:
+    """The bundle's name: sha256 of its bytes, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def from_bytes(data: bytes) -> Bundle:
+    """The bundle in `data`. Raises BundleError with the reason; nothing in `data` is trusted before it is checked."""
+    header = _header(data)
+    try:
+        card = json.loads(header["__metadata__"][_KEY], object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        if not isinstance(card, dict):
+            raise ValueError("the card is no object")
+        if card.get("format") != FORMAT:
+            raise BundleError(f"the bundle has format {str(card.get('format'))[:20]!r}, this edgecl reads {FORMAT}; update edgecl")
+        tensors = load_tensors(data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise BundleError(f"the bundle is malformed: {type(error).__name__}: {str(error)[:200]}") from error
+    _check_tensors(tensors)
+    bundle = _assemble(card, tensors)
+    if bundle.to_bytes() != data:
+        raise BundleError("the bundle is not in canonical form; bytes were added, reordered or padded")
+    return bundle
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    if len(data) > MAX_BYTES:
+        raise BundleError(f"the bundle has {len(data):,} bytes, accepted are up to {MAX_BYTES:,}")
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(_MAX_HEADER, len(data) - 8):
+        raise BundleError("the bundle is truncated, or no bundle: its header does not fit into it")
+    try:
+        header = json.loads(data[8 : 8 + length], object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"the bundle is malformed: its header cannot be read: {str(error)[:200]}") from error
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__"), dict) or _KEY not in header["__metadata__"]:
+        raise BundleError("the bundle is malformed: it has no card")
+    return header
+
+
+def _assemble(card: dict[str, Any], tensors: Mapping[str, Any]) -> Bundle:
+    known = ("format", "task", "classes", "method", "rom_id", "settings", "report", "provenance")
+    try:
+        parts: dict[str, dict[str, Any]] = {}
+        for name, value in tensors.items():
+            part, _, leaf = name.rpartition("/")
+            parts.setdefault(part, {})[leaf] = value
+        wrong = [p for p in parts if p != "head" and p.removeprefix("anchor/") not in registry.MAPPERS]
+        if wrong or any(not p.startswith(("head", "anchor/")) for p in parts):
+            raise BundleError(f"the bundle holds an unknown part {sorted(parts)[:4]}")
+        objects = {key: card[key] for key in ("settings", "report", "provenance")}
+        if not all(isinstance(value, dict) for value in objects.values()):
+            raise BundleError("the bundle is malformed: settings, report or provenance is no object")
+        if task_name(str(card["task"])) != card["task"]:
+            raise BundleError("the bundle is malformed: its task name is not in normal form")
+        head = Head(
+            method=str(card["method"]),
+            classes=checked_classes(card["classes"]),
+            rom_id=str(card["rom_id"]),
+            arrays=parts.get("head", {}),
+            settings=objects["settings"],
+        )
+        head.check()
+        anchors = {p.removeprefix("anchor/"): arrays for p, arrays in parts.items() if p != "head"}
+        for mapper, arrays in anchors.items():
+            registry.load("mapper", registry.MAPPERS, mapper).check(arrays)
+        extra = {key: value for key, value in card.items() if key not in known}
+    except (KeyError, ConfigError) as error:
+        raise BundleError(f"the bundle is malformed: {error}") from error
+    return Bundle(card["task"], head, anchors, objects["report"], objects["provenance"], extra)
+
+
+def _check_tensors(tensors: Mapping[str, Any]) -> None:
+    for name, value in tensors.items():
+        if value.dtype not in _DTYPES:
+            raise BundleError(f"tensor '{name[:60]}' has dtype {value.dtype}; accepted are float16, float32, int64, int32, int8, uint8")
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise BundleError(f"tensor '{name[:60]}' holds a non-finite number")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")

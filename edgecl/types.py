@@ -1,0 +1,84 @@
+"""Frozen values that every part speaks. `n, d, k` are samples, features, classes everywhere."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Pixels = NDArray[np.uint8]
+Arrays = Mapping[str, NDArray[Any]]
+Picture = "Path | bytes | Image | Pixels"  # whatever `pictures.decode` takes
+
+_TASK_NAME = re.compile(r"\w[\w .-]{0,62}\w|\w", re.UNICODE)
+
+
+def task_name(name: str) -> str:
+    """The task's name in its one accepted form (NFC), or ConfigError.
+
+    A name is a key in banks and a part of file names on other people's devices, so it must not be a path, must print on
+    one line, and must look the same to two people who compare it: letters, digits, `_ . -` and inner spaces, at most 64.
+    """
+    name = unicodedata.normalize("NFC", name)
+    if not _TASK_NAME.fullmatch(name):
+        shown = name.encode("unicode_escape").decode()[:80]
+        raise ConfigError(
+            f"'{shown}' cannot be a task name: use 1 to 64 letters, digits, '_', '-', '.' or inner spaces, beginning and "
+            f"ending with a letter, digit or '_' (a path to the pictures goes into --data)"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a head is learned from.
+
+    features: (n, d) float32, plain ROM features, read through the deployed runtime.   labels: (n,) int64 in 0..k-1.
+    pictures: where the n pictures are, for methods that must look again; may be empty.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    features: Floats
+    labels: Ints
+    pictures: tuple[Any, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one picture.
+
+    task, label: what it is, or None where the answer is "unknown"; `unknown` is then "task" or "class".
+    confidence: probability of `label` (or of the nearest class) by the head's calibrated softmax, 0..1.
+    strangeness: how far the picture lies from its nearest task, as a share of that task's limit; above 1 the task is called
+        unknown. The limit is set so that a stated share (5 %) of the task's own held-out pictures lies above it.
+    nearest_task, nearest_label: the best guess also where the answer is "unknown".
+    error: why there is no answer; every other field is then empty.
+    """
+
+    source: str
+    task: str | None = None
+    label: str | None = None
+    confidence: float = 0.0
+    strangeness: float = 0.0
+    unknown: str | None = None
+    nearest_task: str | None = None
+    nearest_label: str | None = None
+    top: tuple[tuple[str, float], ...] = field(default=())
+    error: str | None = None

@@ -1,0 +1,36 @@
+"""Is the sealed image the network it was made from? Asked on real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from edgecl.pictures.decode import decode
+from edgecl.rom.preprocess import Preprocess, pixels
+from edgecl.types import Pixels
+
+
+def sample_pictures(preprocess: Preprocess, folder: Path | None = None, count: int = 16) -> Pixels:
+    """Real pictures for the comparison: from `folder`, or crops of the two photographs that scikit-learn carries.
+
+    Returns (n, s, s, 3) uint8, n <= count.
+    """
+    if folder is not None:
+        from edgecl.pictures.folders import expand
+
+        found = [path for path in expand([str(folder)]) if isinstance(path, Path)]
+        step = max(1, len(found) // count)
+        return np.stack([decode(path, preprocess) for path in found[::step][:count]])
+    from sklearn.datasets import load_sample_images
+
+    photographs: Sequence[Pixels] = load_sample_images().images
+    out = []
+    for i in range(count):
+        picture = photographs[i % len(photographs)]
+        side = min(picture.shape[:2]) * (8 - i // 2 % 6) // 8
+        top, left = (picture.shape[0] - side) * (i % 3) // 2, (picture.shape[1] - side) * (i % 5) // 4
+        out.append(pixels(Image.fromarray(picture[top : top + side, left : left + side]), preprocess))
+    return np.stack(out)

@@ -1,0 +1,1 @@
+"""A fleet on one machine: the code that ships, under simulated time, links, budgets and faults."""

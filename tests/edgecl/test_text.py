@@ -1,0 +1,54 @@
+"""Foreign names never act on a terminal, and stay readable."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecl.text import printable
+
+
+@pytest.mark.parametrize("name", ["birds/a b.jpg", "Zürich/猫.png", "दिल्ली.jpg", "👩\u200d🚀.jpg", "a\\b"])
+def test_an_ordinary_name_stays_as_it_is(name: str) -> None:
+    assert printable(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("two\nlines", "two\\nlines"),
+        ("\x1b[2Jclear", "\\x1b[2Jclear"),
+        ("\x9b31m", "\\x9b31m"),  # CSI in one character: an escape sequence without ESC
+        ("safe\u202egpj.exe", "safe\\u202egpj.exe"),
+        ("line\u2028end", "line\\u2028end"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("tag\U000e0041", "tag\\U000e0041"),
+    ],
+)
+def test_what_acts_on_the_screen_or_hides_is_escaped(name: str, shown: str) -> None:
+    assert printable(name) == shown
+
+
+def test_bytes_that_are_no_utf8_are_shown_as_bytes() -> None:
+    assert printable(os.fsdecode(b"caf\xe9.jpg")) == "caf\\xe9.jpg"
+    assert printable(b"caf\xe9.jpg") == "caf\\xe9.jpg"
+    assert printable(Path("a/b.jpg")) == "a/b.jpg"
+
+
+def test_a_long_name_loses_its_middle_and_keeps_both_ends() -> None:
+    shown = printable("start" + "x" * 5000 + "end.jpg", limit=40)
+    assert len(shown) == 40
+    assert shown.startswith("start") and shown.endswith("end.jpg") and "…" in shown
+
+
+@given(st.text(st.characters()))
+def test_whatever_comes_prints_on_one_line_within_the_limit(name: str) -> None:
+    shown = printable(name, limit=60)
+    assert len(shown) <= 60 and len(shown.splitlines()) <= 1
+    assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in shown)
+    shown.encode("utf-8")
