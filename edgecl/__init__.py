@@ -1,9 +1,9 @@
 """Edge devices that learn where they stand: one frozen backbone, many small heads, no task label.
 
-    from edgecl import EdgeDevice
-    device = EdgeDevice()
-    device.learn("birds", "path/to/birds")
-    print(device.infer(["image.jpg"])[0])
+from edgecl import EdgeDevice
+device = EdgeDevice()
+device.learn("birds", "path/to/birds")
+print(device.infer(["image.jpg"])[0])
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import os
 import tomllib
@@ -70,5 +69,3 @@ def _checked(cls: type[DeviceConfig], values: Mapping[str, Any], where: str) -> 
     if config.threads < 0 or config.feature_cache_mb < 0:
         raise ConfigError(f"{where}: threads and feature_cache_mb must not be negative")
     return config
-
-

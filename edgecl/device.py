@@ -1,9 +1,9 @@
 """One edge device: a ROM, a bank of heads, and a mapper that finds the head for a picture.
 
-    device = EdgeDevice()
-    device.learn("birds", "path/to/birds")
-    for answer in device.infer(["image.jpg"]):
-        print(answer.task, answer.label, answer.confidence)
+device = EdgeDevice()
+device.learn("birds", "path/to/birds")
+for answer in device.infer(["image.jpg"]):
+    print(answer.task, answer.label, answer.confidence)
 """
 
 from __future__ import annotations
@@ -120,7 +120,15 @@ class EdgeDevice:
         name = task_name(task)
         files = scan(self._find(name) if data is None else Path(data))
         return self.learn_pictures(
-            name, files.files, files.labels, files.classes, method=method, recipe=recipe, seed=seed, notes=files.notes, progress=progress
+            name,
+            files.files,
+            files.labels,
+            files.classes,
+            method=method,
+            recipe=recipe,
+            seed=seed,
+            notes=files.notes,
+            progress=progress,
         )
 
     def learn_pictures(
@@ -166,7 +174,9 @@ class EdgeDevice:
             self.config.false_reject,
             (self.config.mapper,),
         )
-        bundle = dataclasses.replace(bundle, report={**bundle.report, "skipped": len(skipped), "reading_seconds": round(read - started, 3)})
+        bundle = dataclasses.replace(
+            bundle, report={**bundle.report, "skipped": len(skipped), "reading_seconds": round(read - started, 3)}
+        )
         data = bundle.to_bytes()
         fitted = time.perf_counter()
         there = self.bank.put(name, data, "learn")
@@ -192,10 +202,13 @@ class EdgeDevice:
             if place.exists():
                 return place
         looked = " and ".join(str(place.absolute()) for place in places)
-        raise DataError(f"no pictures for '{task}': looked for {looked}. Say where they are with --data, or set data_root in {self.home / 'config.toml'}")
+        raise DataError(
+            f"no pictures for '{task}': looked for {looked}. Say where they are with --data, or set data_root in "
+            f"{self.home / 'config.toml'}"
+        )
 
     def feature_cache(self) -> FeatureCache | None:
-        """The cache of plain features for this ROM and runtime, or None where the configuration wants none; close it after use."""
+        """The cache of plain features for this ROM and runtime, or None where the configuration wants none; close it."""
         if not self.config.feature_cache_mb:
             return None
         key = f"{self.rom.rom_id}/{self.rom.runtime}/{self.rom.provider}"
@@ -232,11 +245,11 @@ class EdgeDevice:
         mapper = self.mapper
         if task is not None:
             head = self.head(task)
-            return [
-                self._prediction(task, head, row, 0.0, True) for row in head.scores(features)
-            ]
+            return [self._prediction(task, head, row, 0.0, True) for row in head.scores(features)]
         if not self._tasks:
-            raise DataError(f"this device has learned nothing on ROM {self.rom.rom_id[:12]} yet; edgecl learn --task NAME --data FOLDER")
+            raise DataError(
+                f"this device has learned nothing on ROM {self.rom.rom_id[:12]} yet; edgecl learn --task NAME --data FOLDER"
+            )
         assigned = mapper.assign(features)
         answers: list[Prediction | None] = [None] * len(features)
         for index in np.unique(assigned.task):
@@ -304,7 +317,8 @@ class EdgeDevice:
         rom_id = self.rom.rom_id
         here = {task: digest for task, digest in current.items() if bundles[digest].head.rom_id == rom_id}
         for task in sorted(set(current) - set(here)):
-            self._say(f"'{task}' was learned on ROM {bundles[current[task]].head.rom_id[:12]}, not on this {rom_id[:12]}; it is left out")
+            other = bundles[current[task]].head.rom_id[:12]
+            self._say(f"'{task}' was learned on ROM {other}, not on this {rom_id[:12]}; it is left out")
         if self._mapper is None:
             kind = registry.load("mapper", registry.MAPPERS, self.config.mapper)
             self._mapper = kind(self.rom.width)
@@ -316,7 +330,8 @@ class EdgeDevice:
                 anchors = bundles[digest].anchors
                 if self._mapper.name not in anchors:
                     raise BundleError(
-                        f"'{task}' carries no anchor for the mapper '{self._mapper.name}', only {sorted(anchors)}; use --mapper {sorted(anchors)[0]}"
+                        f"'{task}' carries no anchor for the mapper '{self._mapper.name}', only {sorted(anchors)}; "
+                        f"use --mapper {sorted(anchors)[0]}"
                         if anchors
                         else f"'{task}' carries no anchor; learn it again"
                     )

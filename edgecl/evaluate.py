@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecl import registry
 from edgecl.device import EdgeDevice
@@ -52,7 +53,7 @@ class Evaluation:
     confusion: Ints  # (T, T) true task against found task
     curve: Sequence[float] = ()  # mean joint accuracy after 1, 2, ... tasks
     unknown_roc: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
-    reliability: tuple[Sequence[float], ...] = ()
+    reliability: tuple[NDArray[np.float64], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -73,13 +74,8 @@ def find_tasks(folder: Path) -> list[TaskPictures]:
     found = []
     for place in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         train = scan(place, "train")
-        test = scan(place, "test")
-        index = {name: i for i, name in enumerate(train.classes)}
-        strange = [name for name in test.classes if name not in index]
-        if strange:
-            raise DataError(f"{place}: the test pictures have a class '{strange[0]}' that the training pictures lack")
-        labels = tuple(index[test.classes[label]] for label in test.labels)
-        found.append(TaskPictures(task_name(place.name), train.classes, train.files, train.labels, test.files, labels))
+        test = scan(place, "test", train.classes)
+        found.append(TaskPictures(task_name(place.name), train.classes, train.files, train.labels, test.files, test.labels))
     if not found:
         raise DataError(f"{folder} has no sub-folders; evaluate takes a folder of tasks, each with train/ and test/ inside")
     return found
@@ -122,11 +118,11 @@ def evaluate(
     last = [row["oracle"] for row in rows]
     identical = all(_print(device.head(t.name).scores(x)) == p for t, x, p in zip(tasks, features, prints, strict=True))
     unchanged = [device.bank.current()[task.name] for task in tasks] == digests
-    curves, areas = ({}, [0.0] * total) if oracle or total < 2 else _unknown(device, tasks, features, progress)
+    curves, strangers = ({}, [{}] * total) if oracle or total < 2 else _unknown(device, tasks, features, progress)
     per_task = {
         task.name: {
             **row,
-            "unknown_auroc": areas[i],
+            **strangers[i],
             "learn_seconds": round(seconds[i], 3),
             "bytes": sizes[i],
             "pictures": len(task.train),
@@ -137,7 +133,7 @@ def evaluate(
     }
     names = ("oracle", "mapper", "joint", "answered", "false_reject")
     summary = {name: macro([row[name] for row in rows]) for name in names} | {
-        "unknown_auroc": macro(areas),
+        **{key: macro([row[key] for row in strangers]) for key in strangers[0]},
         "forgetting": forgetting(first, last),
         "old_answers_bit_identical": float(identical and unchanged),
         "expected_calibration_error": expected_calibration_error(confidence, correct),
@@ -177,15 +173,15 @@ def _print(scores: Floats) -> str:
 
 def _assign(device: EdgeDevice, features: Floats, given: int, oracle: bool) -> Assignment:
     if oracle:
-        n = len(features)
-        return Assignment(np.full(n, given), np.zeros(n, np.float32), np.ones(n, np.bool_))
+        nothing = np.zeros(len(features), np.float32)
+        return Assignment(np.full(len(features), given), nothing, nothing, np.ones(len(features), np.bool_))
     return device.mapper.assign(features)
 
 
 def _judge(
     device: EdgeDevice, tasks: Sequence[TaskPictures], features: Sequence[Floats], truth: Sequence[Ints], oracle: bool
 ) -> tuple[list[dict[str, float]], Ints, Floats, Any]:
-    """Per task its figures; for all pictures in a row: task found, confidence in the class, and whether task and class are right."""
+    """Per task its figures; for all pictures in a row: task found, confidence in the class, task and class both right."""
     order = {task.name: i for i, task in enumerate(tasks)}
     place = np.array([order[name] for name in device.mapper.tasks], np.int64)  # the mapper's order -> ours
     rows, all_found, all_sure, all_right = [], [], [], []
@@ -217,21 +213,30 @@ def _judge(
 
 def _unknown(
     device: EdgeDevice, tasks: Sequence[TaskPictures], features: Sequence[Floats], progress: Progress
-) -> tuple[dict[str, tuple[Sequence[float], Sequence[float]]], list[float]]:
-    """Leave each task out in turn: how well its test pictures are told from those of all others. Curves and areas by task."""
+) -> tuple[dict[str, tuple[Sequence[float], Sequence[float]]], list[dict[str, float]]]:
+    """Leave each task out in turn: how well its test pictures are told from those of all others. Curves and figures by task.
+
+    auroc: by the strangeness that decides, each task's distance against its own limit.   auroc_distance: by the distance
+    alone, as if one limit served all tasks.   caught: share of the pictures called unknown.
+    """
     anchors = {name: device.bundle(digest).anchors[device.mapper.name] for name, digest in device.bank.current().items()}
     curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
-    areas = []
+    figures = []
+    grid = np.linspace(0, 1, 101)
     for left_out, task in enumerate(tasks):
         mapper: Mapper = registry.load("mapper", registry.MAPPERS, device.mapper.name)(device.rom.width)
         for other in tasks:
             if other is not task:
                 mapper.add(other.name, anchors[other.name])
-        strange = mapper.assign(features[left_out]).strangeness
-        usual = mapper.assign(np.concatenate([x for i, x in enumerate(features) if i != left_out])).strangeness
-        areas.append(auroc(usual, strange))
-        rejected, caught = roc(usual, strange)
-        grid = np.linspace(0, 1, 101)
-        curves[task.name] = (grid.tolist(), np.interp(grid, rejected, caught).tolist())
+        strange = mapper.assign(features[left_out])
+        usual = mapper.assign(np.concatenate([x for i, x in enumerate(features) if i != left_out]))
+        figures.append(
+            {
+                "unknown_auroc": auroc(usual.strangeness, strange.strangeness),
+                "unknown_auroc_distance": auroc(usual.distance, strange.distance),
+                "unknown_caught": float((~strange.known).mean()),
+            }
+        )
+        curves[task.name] = (grid.tolist(), np.interp(grid, *roc(usual.strangeness, strange.strangeness)).tolist())
         progress("leaving each task out as the unknown one", left_out + 1, len(tasks))
-    return curves, areas
+    return curves, figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,23 @@ import numpy as np
 from edgecl.errors import EdgeclError
 from edgecl.evaluate import Evaluation
 
-_COLUMNS = ("oracle", "mapper", "joint", "answered", "false_reject", "unknown_auroc")
+_COLUMNS = ("oracle", "mapper", "joint", "answered", "false_reject", "unknown_auroc", "unknown_caught")
 
 
 def table(result: Evaluation) -> str:
     """One Markdown table, tasks and their mean."""
     lines = [f"| task | {' | '.join(_COLUMNS)} | learn s | kB |", "|---" * (len(_COLUMNS) + 3) + "|"]
     for name, row in result.tasks.items():
-        cells = " | ".join(f"{row[c]:.3f}" for c in _COLUMNS)
+        cells = " | ".join(_cell(row, c) for c in _COLUMNS)
         lines.append(f"| {name} | {cells} | {row['learn_seconds']:.2f} | {row['bytes'] / 1e3:.0f} |")
     s = result.summary
-    cells = " | ".join(f"**{s[c]:.3f}**" for c in _COLUMNS)
+    cells = " | ".join(f"**{_cell(s, c)}**" for c in _COLUMNS)
     lines.append(f"| **mean** | {cells} | {s['learn_seconds']:.2f} | {s['bytes_per_task'] / 1e3:.0f} |")
     return "\n".join(lines)
+
+
+def _cell(row: Mapping[str, float], column: str) -> str:
+    return f"{row[column]:.3f}" if column in row else "-"
 
 
 def markdown(result: Evaluation, pictures: list[str]) -> str:
@@ -35,14 +40,15 @@ def markdown(result: Evaluation, pictures: list[str]) -> str:
         [
             f"# {c['tasks']} tasks, {c['classes']} classes, no task label",
             "",
-            f"Method {c['method']} (recipe {c['recipe']}), mapper {c['mapper']}, seed {c['seed']}; ROM {c['rom_id'][:12]} ({c['backbone']}) on "
-            f"{c['ran_on']}; {c['seconds']} s in all.",
+            f"Method {c['method']} (recipe {c['recipe']}), mapper {c['mapper']}, seed {c['seed']}; ROM {c['rom_id'][:12]} "
+            f"({c['backbone']}) on {c['ran_on']}; {c['seconds']} s in all.",
             "",
             table(result),
             "",
-            "oracle: right class by the task's own head. mapper: right task found. joint: both. answered: joint, where an answer of "
-            f"\"unknown\" counts as wrong. false_reject: known pictures called unknown; stated is {c['stated_false_reject']:.0%}. "
-            "unknown_auroc: the task left out as the unknown one, its test pictures against those of all others.",
+            "oracle: right class by the task's own head. mapper: right task found. joint: both. answered: joint, where "
+            'an answer of "unknown" counts as wrong. false_reject: known pictures called unknown; stated is '
+            f"{c['stated_false_reject']:.0%}. unknown_auroc, unknown_caught: the task left out as the unknown one; how well its test "
+            "pictures are told from those of all others, and how many of them are called unknown.",
             "",
             f"Forgetting: {s['forgetting']:.4f}; answers and bundles of all earlier tasks are {identical} at the end. "
             f"Expected calibration error of the confidence: {s['expected_calibration_error']:.3f}.",
@@ -87,8 +93,16 @@ def _draw(result: Evaluation, folder: Path) -> list[Path]:
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure, axes = plt.subplots(figsize=(3 + 0.45 * n, 2.4 + 0.42 * n))
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for i, j in zip(*np.nonzero(share >= 0.005), strict=True):
-        axes.text(j, i, f"{share[i, j]:.0%}", ha="center", va="center", fontsize=7, color="white" if share[i, j] > 0.5 else "black")
+    for i, j in zip(*np.nonzero(share >= 0.01), strict=True):
+        axes.text(
+            j,
+            i,
+            f"{share[i, j]:.0%}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if share[i, j] > 0.5 else "black",
+        )
     axes.set_xticks(range(n), names, rotation=60, ha="right")
     axes.set_yticks(range(n), names)
     axes.set_xlabel("task found by the mapper")
@@ -98,11 +112,17 @@ def _draw(result: Evaluation, folder: Path) -> list[Path]:
 
     figure, axes = plt.subplots(figsize=(3 + 0.7 * n, 4.2))
     for offset, key, colour in ((-0.27, "oracle", "#9ecae1"), (0.0, "mapper", "#c7c7c7"), (0.27, "joint", "#3182bd")):
-        axes.bar(np.arange(n) + offset, [row[key] for row in rows], 0.25, color=colour, label=f"{key} ({result.summary[key]:.3f})")
+        axes.bar(
+            np.arange(n) + offset,
+            [row[key] for row in rows],
+            0.25,
+            color=colour,
+            label=f"{key} ({result.summary[key]:.3f})",
+        )
     axes.set_xticks(range(n), names, rotation=60, ha="right")
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy on test pictures")
-    axes.legend(loc="lower right", title="mean over tasks")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.42), ncols=3, title="mean over tasks")
     axes.set_title("Per task: head given the task, task found, both")
     save(figure, "per_task.png")
 
@@ -112,7 +132,13 @@ def _draw(result: Evaluation, folder: Path) -> list[Path]:
         grid = next(iter(result.unknown_roc.values()))[0]
         for curve in curves:
             axes.plot(grid, curve, color="#9ecae1", linewidth=0.8)
-        axes.plot(grid, np.mean(curves, 0), color="#08519c", linewidth=2, label=f"mean of {n}, AUROC {result.summary['unknown_auroc']:.3f}")
+        axes.plot(
+            grid,
+            np.mean(curves, 0),
+            color="#08519c",
+            linewidth=2,
+            label=f"mean of {n}, AUROC {result.summary['unknown_auroc']:.3f}",
+        )
         axes.axvline(result.conditions["stated_false_reject"], color="grey", linestyle=":", label="stated false-reject rate")
         axes.set_xlabel("known pictures called unknown")
         axes.set_ylabel("unknown pictures called unknown")

@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from edgecl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

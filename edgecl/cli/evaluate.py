@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from edgecl.cli.common import DeviceOption, JsonOption, RomOption, RuntimeOption, ThreadsOption, open_device, progress, say
+from edgecl.cli.common import (
+    DeviceOption,
+    JsonOption,
+    RomOption,
+    RuntimeOption,
+    ThreadsOption,
+    open_device,
+    progress,
+    say,
+)
 
 
 def evaluate(
@@ -18,14 +27,16 @@ def evaluate(
     recipe: Annotated[str, typer.Option("--recipe", help="default or paper.")] = "default",
     mapper: Annotated[str, typer.Option("--mapper", help="mahalanobis, gmmc, or oracle (the task is given).")] = "mahalanobis",
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for report.json, report.md and pictures.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for report.json, report.md and pictures.")
+    ] = None,
     rom: RomOption = None,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn every TASK/train on a fresh device and test every TASK/test without naming the task. Your own bank is not touched."""
+    """Learn every TASK/train on a fresh device, test every TASK/test without naming the task. Your bank is not touched."""
     from edgecl.evaluate import evaluate as run
     from edgecl.evaluate import find_tasks
     from edgecl.report import table, write
@@ -36,7 +47,12 @@ def evaluate(
         folder = edge.rom_folder
         cache = edge.cache
     with tempfile.TemporaryDirectory(prefix="edgecl-evaluate-") as home:
-        options = {"runtime": runtime, "device": device, "threads": threads, "mapper": "mahalanobis" if oracle else mapper}
+        options = {
+            "runtime": runtime,
+            "device": device,
+            "threads": threads,
+            "mapper": "mahalanobis" if oracle else mapper,
+        }
         with open_device(home=home, rom=folder, cache=cache, **options) as edge, progress() as bar:
             result = run(edge, found, method=method, recipe=recipe, oracle=oracle, seed=seed, progress=bar)
     if output is not None:

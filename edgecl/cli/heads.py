@@ -40,17 +40,19 @@ def ls(as_json: JsonOption = False) -> None:
         for task, digest in edge.bank.current().items():
             card = edge.bundle(digest).card()
             number = next(g for g in edge.bank.history(task) if g.current)
-            rows.append({
-                "task": task,
-                "generation": number.number,
-                "method": card["method"],
-                "classes": len(card["classes"]),
-                "pictures": card["provenance"].get("pictures"),
-                "validation_accuracy": card["report"].get("validation_accuracy"),
-                "bytes": number.bytes,
-                "rom_id": card["rom_id"],
-                "digest": digest,
-            })
+            rows.append(
+                {
+                    "task": task,
+                    "generation": number.number,
+                    "method": card["method"],
+                    "classes": len(card["classes"]),
+                    "pictures": card["provenance"].get("pictures"),
+                    "validation_accuracy": card["report"].get("validation_accuracy"),
+                    "bytes": number.bytes,
+                    "rom_id": card["rom_id"],
+                    "digest": digest,
+                }
+            )
         if as_json:
             print(json.dumps(rows))
         elif not rows:
@@ -58,8 +60,16 @@ def ls(as_json: JsonOption = False) -> None:
         else:
             columns = ["task", "gen", "method", "classes", "pictures", "validation", "bytes", "digest"]
             shown = [
-                [r["task"], r["generation"], r["method"], r["classes"], r["pictures"], _accuracy(r["validation_accuracy"]), size(r["bytes"]),
-                 r["digest"][:12]]
+                [
+                    r["task"],
+                    r["generation"],
+                    r["method"],
+                    r["classes"],
+                    r["pictures"],
+                    _accuracy(r["validation_accuracy"]),
+                    size(r["bytes"]),
+                    r["digest"][:12],
+                ]
                 for r in rows
             ]
             _table(f"{len(rows)} tasks, {size(edge.bank.size())} with history", columns, shown)
@@ -76,7 +86,17 @@ def show(task: Name, as_json: JsonOption = False) -> None:
         history = edge.bank.history(task)
         newest = next((g for g in history if g.current), history[-1])
         bundle = edge.bundle(newest.digest)
-        past = [{"generation": g.number, "current": g.current, "action": g.action, "at": g.at, "bytes": g.bytes, "digest": g.digest} for g in history]
+        past = [
+            {
+                "generation": g.number,
+                "current": g.current,
+                "action": g.action,
+                "at": g.at,
+                "bytes": g.bytes,
+                "digest": g.digest,
+            }
+            for g in history
+        ]
         if as_json:
             print(json.dumps({**bundle.card(), "parts": bundle.parts(), "history": past}))
             return
@@ -90,8 +110,11 @@ def show(task: Name, as_json: JsonOption = False) -> None:
             for key, value in sorted(card[part].items()):
                 print(f"  {key}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
         _table("where the bytes go", ["part", "bytes"], [[name, f"{count:,}"] for name, count in bundle.parts().items()])
-        _table("history", ["gen", "in force", "action", "at", "bytes", "digest"],
-               [[g.number, "yes" if g.current else "", g.action, _day(g.at), size(g.bytes), g.digest[:12]] for g in history])
+        _table(
+            "history",
+            ["gen", "in force", "action", "at", "bytes", "digest"],
+            [[g.number, "yes" if g.current else "", g.action, _day(g.at), size(g.bytes), g.digest[:12]] for g in history],
+        )
 
 
 @app.command()
@@ -146,7 +169,9 @@ def verify(task: Annotated[str | None, typer.Argument(help="One task only.")] = 
 
 
 @app.command()
-def gc(keep: Annotated[int, typer.Option("--keep", min=0, help="Earlier generations of each task to keep.")] = 1) -> None:
+def gc(
+    keep: Annotated[int, typer.Option("--keep", min=0, help="Earlier generations of each task to keep.")] = 1,
+) -> None:
     """Forget removed tasks and old generations, and give the space back."""
     with open_device() as edge:
         print(f"freed {size(edge.bank.gc(keep))}; each task keeps up to {keep} earlier generations")

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from edgecl.cli.common import DeviceOption, JsonOption, MapperOption, RomOption, RuntimeOption, ThreadsOption, open_device, say
+from edgecl.cli.common import (
+    DeviceOption,
+    JsonOption,
+    MapperOption,
+    RomOption,
+    RuntimeOption,
+    ThreadsOption,
+    open_device,
+    say,
+)
 from edgecl.errors import PictureError
 from edgecl.text import printable
 from edgecl.types import Prediction

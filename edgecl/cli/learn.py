@@ -8,13 +8,27 @@ from typing import Annotated
 
 import typer
 
-from edgecl.cli.common import DeviceOption, JsonOption, RomOption, RuntimeOption, ThreadsOption, open_device, progress, say, size
+from edgecl.cli.common import (
+    DeviceOption,
+    JsonOption,
+    RomOption,
+    RuntimeOption,
+    ThreadsOption,
+    open_device,
+    progress,
+    say,
+    size,
+)
 
 
 def learn(
     task: Annotated[str, typer.Option("--task", help="Name of the task; a known name makes a new generation.")],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder per class, or train/ inside, or a CSV of path,label. Default: ./TASK or data_root/TASK.")
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Folder per class, or train/ inside, or a CSV of path,label. Default: ./TASK or data_root/TASK.",
+        ),
     ] = None,
     method: Annotated[str, typer.Option("--method", help="Head method.")] = "linear",
     recipe: Annotated[str, typer.Option("--recipe", help="default, or paper (Adam as published; needs torch).")] = "default",
@@ -35,6 +49,7 @@ def learn(
             print(json.dumps(report.to_dict()))
             return
         print(
-            f"learned '{report.task}' (generation {report.generation}): {report.pictures} pictures, {len(report.classes)} classes, "
-            f"validation accuracy {report.validation_accuracy:.3f}, {report.seconds['total']:.1f} s, {size(report.bytes)}, {report.ran_on}"
+            f"learned '{report.task}' (generation {report.generation}): {report.pictures} pictures, "
+            f"{len(report.classes)} classes, validation accuracy {report.validation_accuracy:.3f}, "
+            f"{report.seconds['total']:.1f} s, {size(report.bytes)}, {report.ran_on}"
         )

@@ -4,7 +4,6 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or setting; 3 a runtime or package i
 used (`infer` answers all others first); 5 the ROM image; 6 a bundle; 7 the bank; 70 a bug in edgecl; 130 stopped by Ctrl-C.
 """
 
-# ruff: noqa: E402
 from __future__ import annotations
 
 import os
@@ -14,6 +13,7 @@ import sys
 # which costs seconds on a small board.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +47,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    home: Annotated[Path | None, typer.Option(help="Folder of this device: bank, ROM, config.toml. Default: $EDGECL_HOME.")] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of this device: bank, ROM, config.toml. Default: $EDGECL_HOME.")
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,
 ) -> None:
     if home is not None:
@@ -56,6 +58,7 @@ def options(
 
 def main() -> None:
     """Entry point: errors become one sentence and an exit code, never a traceback."""
+    warnings.filterwarnings("ignore", module="PIL")  # damaged metadata; what cannot be decoded is reported by us
     code = 0
     try:
         code = app(standalone_mode=False) or 0
@@ -75,8 +78,8 @@ def main() -> None:
             raise
         else:
             print(
-                f"edgecl failed unexpectedly: {type(error).__name__}: {error}\nThis is a bug; run again with EDGECL_TRACEBACK=1 and report "
-                f"what it prints.",
+                f"edgecl failed unexpectedly: {type(error).__name__}: {error}\nThis is a bug; run again with "
+                "EDGECL_TRACEBACK=1 and report what it prints.",
                 file=sys.stderr,
             )
             code = 70

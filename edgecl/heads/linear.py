@@ -92,11 +92,12 @@ def check(head: Head) -> None:
     """Raise BundleError unless `head` has a map w (k, d) and b (k,), and settings that `scores` knows."""
     k, arrays = len(head.classes), head.arrays
     if set(arrays) != {"w", "b"} or arrays["w"].ndim != 2 or arrays["w"].shape[0] != k or arrays["b"].shape != (k,):
-        raise BundleError(
-            f"a linear head of {k} classes needs w ({k}, d) and b ({k},), it has { {n: a.shape for n, a in list(arrays.items())[:4]} }"
-        )
+        shapes = {name[:20]: value.shape for name, value in list(arrays.items())[:4]}
+        raise BundleError(f"a linear head of {k} classes needs w ({k}, d) and b ({k},), it has {shapes}")
     if any(a.dtype.kind != "f" for a in arrays.values()) or head.settings.get("phi") not in _PHI:
-        raise BundleError(f"a linear head needs float arrays and phi in {sorted(_PHI)}, it has phi {str(head.settings.get('phi'))[:40]!r}")
+        raise BundleError(
+            f"a linear head needs float arrays and phi in {sorted(_PHI)}, it has phi {str(head.settings.get('phi'))[:40]!r}"
+        )
     below = head.settings.get("unknown_below", 0.0)
     if isinstance(below, bool) or not isinstance(below, (int, float)) or not np.isfinite(below):
         raise BundleError("a linear head's unknown_below must be a finite number")
@@ -169,7 +170,11 @@ def _discriminant(x: Floats, y: Ints, k: int) -> tuple[Doubles, Doubles, Doubles
                 best = loss, g, t, s, (means / g + (mp * shrink) @ axes) / t, (noise / count - np.diag(gm)) / 2 / t
     loss, g, t, s, w, b = best
     held_out = (s - s.mean(1, keepdims=True)) / t
-    report = {"ridge": float(g / total), "temperature": float(t), "validation_log_loss": round(_log_loss(held_out[seen], y[seen]), 4)}
+    report = {
+        "ridge": float(g / total),
+        "temperature": float(t),
+        "validation_log_loss": round(_log_loss(held_out[seen], y[seen]), 4),
+    }
     return w, b - w @ center, held_out, report
 
 

@@ -22,11 +22,13 @@ from edgecl.types import Arrays, Floats, Ints
 class Assignment:
     """The mapper's answer for n pictures.
 
-    task: (n,) int64, index into the mapper's `tasks`.   strangeness: (n,) float32, how far the picture lies from the task
-    as a share of the task's limit, 0 and up.   known: (n,) bool, False where that is above 1: "unknown task".
+    task: (n,) int64, index into the mapper's `tasks`.   distance: (n,) float32, how far the picture lies from the task.
+    strangeness: (n,) float32, the same as a share of the task's own limit.   known: (n,) bool, False where that is above
+    1: "unknown task".
     """
 
     task: Ints
+    distance: Floats
     strangeness: Floats
     known: NDArray[np.bool_]
 
@@ -39,9 +41,8 @@ class Mapper(ABC):
     def __init__(self, width: int) -> None:
         """width: d of the features."""
         self.width = width
-        self.tasks: tuple[str, ...] = ()
         self._anchors: dict[str, Arrays] = {}
-        self._stale = True
+        self._order: tuple[str, ...] | None = ()  # None: anchors have come or gone since the last query
 
     @classmethod
     @abstractmethod
@@ -60,24 +61,28 @@ class Mapper(ABC):
     def add(self, task: str, anchor: Arrays) -> None:
         """Know `task` by `anchor`; a task that is known already is replaced."""
         self._anchors[task] = anchor
-        self._stale = True
+        self._order = None
 
     def remove(self, task: str) -> None:
         """Forget `task`; what remains is as if it had never been there."""
         del self._anchors[task]
-        self._stale = True
+        self._order = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The known tasks, which `Assignment.task` indexes: by name, so that sums of floats do not depend on arrival."""
+        if self._order is None:
+            self._order = tuple(sorted(self._anchors))
+            if self._order:
+                self._build({task: self._anchors[task] for task in self._order})
+        return self._order
 
     def assign(self, features: Floats) -> Assignment:
         """The task of each picture: features (n, d) float32, plain ROM features. With no task known, all is unknown."""
-        if self._stale:
-            # By name, so that sums of floats do not depend on the order of arrival.
-            self.tasks = tuple(sorted(self._anchors))
-            if self.tasks:
-                self._build({task: self._anchors[task] for task in self.tasks})
-            self._stale = False
         if not self.tasks or not len(features):
             n = len(features)
-            return Assignment(np.zeros(n, np.int64), np.zeros(n, np.float32), np.zeros(n, np.bool_))
+            nothing = np.zeros(n, np.float32)
+            return Assignment(np.zeros(n, np.int64), nothing, nothing, np.zeros(n, np.bool_))
         return self._assign(np.ascontiguousarray(features, np.float32))
 
     @abstractmethod
@@ -96,11 +101,15 @@ def require(arrays: Arrays, layout: Mapping[str, str], what: str) -> None:
     (r: 0 or more), a number for itself.
     """
     if set(arrays) != set(layout):
-        raise BundleError(f"{what} must hold {', '.join(sorted(layout))}; it holds {', '.join(sorted(map(str, arrays))[:8])}"[:400])
+        raise BundleError(
+            f"{what} must hold {', '.join(sorted(layout))}; it holds {', '.join(sorted(map(str, arrays))[:8])}"[:400]
+        )
     sizes: dict[str, int] = {}
     for name, written in layout.items():
         dtype, *letters = written.split()
         got = arrays[name]
         wanted = [int(s) if s.isdigit() else sizes.setdefault(s, n) for s, n in zip(letters, got.shape, strict=False)]
         if got.dtype != dtype or list(got.shape) != wanted or any(sizes.get(s) == 0 for s in letters if s != "r"):
-            raise BundleError(f"{what}: '{name}' must be {written}, it is {got.dtype} {got.shape}" + (f" with {sizes}" if sizes else ""))
+            raise BundleError(
+                f"{what}: '{name}' must be {written}, it is {got.dtype} {got.shape}" + (f" with {sizes}" if sizes else "")
+            )

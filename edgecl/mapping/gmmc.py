@@ -38,7 +38,11 @@ class Gmmc(LocalMapper):
         used = np.unique(part)
         arrays, _, _ = local_anchor(z, part, false_reject)
         logs, logs_step = pack(np.log(variances[used]))
-        return arrays | {"counts": counts[used].astype(np.float32), "log_variances": logs, "log_variances_step": logs_step}
+        return arrays | {
+            "counts": counts[used].astype(np.float32),
+            "log_variances": logs,
+            "log_variances_step": logs_step,
+        }
 
     @classmethod
     def check(cls, arrays: Arrays) -> None:
@@ -51,13 +55,14 @@ class Gmmc(LocalMapper):
         owner = np.repeat(np.arange(len(anchors)), [len(a["means"]) for a in anchors])
         rows, bias = terms(np.concatenate([a["counts"] for a in anchors]), means, variances)
         metric = np.sqrt((1 / variances).mean(0))
-        return Index(rows, bias, means, lambda points: points * metric), owner
+        # Its first stage sees less than Mahalanobis' does: each component has variances of its own. Hence more candidates.
+        return Index(rows, bias, means, lambda points: points * metric, dimensions=128, candidates=512), owner
 
     def _query(self, z: Floats) -> Floats:
         return lift(z)
 
 
-def lift(z: Floats) -> Floats:
+def lift(z: NDArray[Any]) -> NDArray[Any]:
     """z (n, d) -> (n, 2 d): what `terms` are the factors of."""
     return np.concatenate([z * z, z], 1)
 
@@ -70,7 +75,13 @@ def terms(counts: NDArray[Any], means: NDArray[Any], variances: NDArray[Any]) ->
 
 
 def fit(
-    z: NDArray[Any], k: int, floor: NDArray[Any] | float, keep: float = 1.0, rounds: int = 50, tolerance: float = 1e-3, seed: int = 0
+    z: NDArray[Any],
+    k: int,
+    floor: NDArray[Any] | float,
+    keep: float = 1.0,
+    rounds: int = 50,
+    tolerance: float = 1e-3,
+    seed: int = 0,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Ints]:
     """Expectation maximisation of k diagonal Gaussians over z (n, d), from k-means.
 

@@ -30,7 +30,11 @@ def local_anchor(z: Floats, groups: Ints, false_reject: float) -> tuple[dict[str
     m, m_step = pack(means)
     v, v_step = pack(directions)
     limit = np.array([calibrate(z, groups, false_reject)], np.float32)
-    return {"means": m, "means_step": m_step, "directions": v, "directions_step": v_step, "limit": limit}, variances, rest
+    return (
+        {"means": m, "means_step": m_step, "directions": v, "directions_step": v_step, "limit": limit},
+        variances,
+        rest,
+    )
 
 
 class LocalMapper(Mapper):
@@ -56,10 +60,11 @@ class LocalMapper(Mapper):
     def _assign(self, features: Floats) -> Assignment:
         z = unit_sqrt(features)
         task = self._owner[self._index.search(self._query(z), z)]
-        ratio = np.empty(len(z), np.float32)
+        distance, limit = np.empty(len(z), np.float32), np.empty(len(z), np.float32)
         for index in np.unique(task):
             rows, own = np.flatnonzero(task == index), self._subspaces[index]
             means = unpack(own["means"], own["means_step"])
             directions = unpack(own["directions"], own["directions_step"])
-            ratio[rows] = strangeness(z[rows], means, directions) / own["limit"][0]
-        return Assignment(task, ratio, ratio <= 1)
+            distance[rows] = strangeness(z[rows], means, directions)
+            limit[rows] = own["limit"][0]
+        return Assignment(task, distance, distance / limit, distance <= limit)

@@ -65,10 +65,10 @@ def _solve(roots: Floats, a: float, x: Floats) -> Floats:
     """x (m, d) -> x (U'U + a I)^-1, through the smaller of the two systems that solve it."""
     r, d = roots.shape
     if r < d:  # Woodbury
-        inner = np.eye(r) + (roots @ roots.T).astype(np.float64) / a
-        out = (x - ((x @ roots.T) @ np.linalg.inv(inner).astype(np.float32) / a) @ roots) / a
+        inner = np.linalg.inv(np.eye(r) + (roots @ roots.T) / a)
+        out: Floats = (x - ((x @ roots.T) @ inner.astype(np.float32) / np.float32(a)) @ roots) / np.float32(a)
     else:
-        out = x @ np.linalg.inv((roots.T @ roots).astype(np.float64) + a * np.eye(d)).astype(np.float32)
+        out = x @ np.linalg.inv(roots.T @ roots + a * np.eye(d)).astype(np.float32)
     return np.ascontiguousarray(out, np.float32)
 
 

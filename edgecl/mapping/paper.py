@@ -36,8 +36,9 @@ class _Argmax(Mapper):
         return x
 
     def _assign(self, features: Floats) -> Assignment:
-        n = len(features)
-        return Assignment(self._owner[self.row_scores(features).argmax(1)], np.zeros(n, np.float32), np.ones(n, np.bool_))
+        nothing = np.zeros(len(features), np.float32)
+        known = np.ones(len(features), np.bool_)
+        return Assignment(self._owner[self.row_scores(features).argmax(1)], nothing, nothing, known)
 
 
 class GmmcPaper(_Argmax):
@@ -49,14 +50,25 @@ class GmmcPaper(_Argmax):
     def anchor(cls, features: Floats, labels: Ints, false_reject: float = 0.05, seed: int = 0) -> dict[str, NDArray[Any]]:
         x = features.astype(np.float64)
         counts, means, variances, _ = fit(x, min(COMPONENTS, len(x)), VARIANCE_FLOOR, rounds=100, seed=seed)
-        return {"counts": counts.astype(np.float32), "means": means.astype(np.float32), "inverse_deviations": (variances**-0.5).astype(np.float32)}
+        return {
+            "counts": counts.astype(np.float32),
+            "means": means.astype(np.float32),
+            "inverse_deviations": (variances**-0.5).astype(np.float32),
+        }
 
     @classmethod
     def check(cls, arrays: Arrays) -> None:
-        require(arrays, {"counts": "float32 c", "means": "float32 c d", "inverse_deviations": "float32 c d"}, "a paper GMMC anchor")
+        require(
+            arrays,
+            {"counts": "float32 c", "means": "float32 c d", "inverse_deviations": "float32 c d"},
+            "a paper GMMC anchor",
+        )
 
     def _build(self, anchors: Mapping[str, Arrays]) -> None:
-        joined = [np.concatenate([a[name] for a in anchors.values()]).astype(np.float64) for name in ("counts", "means", "inverse_deviations")]
+        joined = [
+            np.concatenate([a[name] for a in anchors.values()]).astype(np.float64)
+            for name in ("counts", "means", "inverse_deviations")
+        ]
         counts, means, inverse = joined
         rows, bias = terms(counts / counts.sum(), means, inverse**-2)
         self._rows, self._bias = rows, bias - self.width / 2 * np.log(2 * np.pi)

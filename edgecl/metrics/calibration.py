@@ -17,6 +17,6 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_], bins: int = 15) 
 
 
 def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int = 15) -> float:
-    """Mean |confidence - accuracy| over the answers, binned (Guo et al., On Calibration of Modern Neural Networks, ICML 2017)."""
+    """Mean |confidence - accuracy| over the answers, binned (Guo et al., On Calibration of Modern Neural Networks, 2017)."""
     mean, accuracy, count = reliability(confidence, correct, bins)
     return float((count * np.abs(mean - accuracy)).sum() / max(count.sum(), 1))

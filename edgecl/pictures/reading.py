@@ -48,7 +48,7 @@ class Reading:
 
 
 def batches(rom: Rom, sources: Iterable[Any], size: int = BATCH) -> Iterator[list[tuple[Any, Pixels | PictureError]]]:
-    """Sources with their pixels (s, s, 3) uint8, or the error, in order and in lists of up to `size`; one list is decoded ahead."""
+    """Sources with their pixels (s, s, 3) uint8, or the error, in order, in lists of up to `size`; one is decoded ahead."""
     iterator = iter(sources)
 
     def attempt(source: Any) -> Pixels | PictureError:

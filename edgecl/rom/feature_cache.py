@@ -39,7 +39,8 @@ class FeatureCache:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = OFF")  # a cache may lose its last rows
         db.execute(
-            "CREATE TABLE IF NOT EXISTS features (key TEXT, picture TEXT, used INTEGER, x BLOB, PRIMARY KEY (key, picture)) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS features "
+            "(key TEXT, picture TEXT, used INTEGER, x BLOB, PRIMARY KEY (key, picture)) WITHOUT ROWID"
         )
         db.execute("CREATE INDEX IF NOT EXISTS features_used ON features (used)")
         return db
@@ -65,7 +66,8 @@ class FeatureCache:
             over = self._db.execute("SELECT count(*) FROM features").fetchone()[0] - self._max_rows
             if over > 0:
                 self._db.execute(
-                    "DELETE FROM features WHERE (key, picture) IN (SELECT key, picture FROM features ORDER BY used LIMIT ?)", (over,)
+                    "DELETE FROM features WHERE (key, picture) IN (SELECT key, picture FROM features ORDER BY used LIMIT ?)",
+                    (over,),
                 )
             self._db.execute("COMMIT")
         if self._db.in_transaction:
@@ -74,7 +76,9 @@ class FeatureCache:
     def _touch(self, pictures: list[str]) -> None:
         age = self._db.execute("SELECT coalesce(max(used), 0) + 1 FROM features").fetchone()[0]
         self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("UPDATE features SET used = ? WHERE key = ? AND picture = ?", [(age, self._key, p) for p in pictures])
+        self._db.executemany(
+            "UPDATE features SET used = ? WHERE key = ? AND picture = ?", [(age, self._key, p) for p in pictures]
+        )
         self._db.execute("COMMIT")
 
     def close(self) -> None:

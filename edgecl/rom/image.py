@@ -78,7 +78,9 @@ class RomImage:
                 raise ValueError(f"larger than {_MAX_MANIFEST} bytes")
             raw = json.loads(text)
             if raw["format"] != FORMAT:
-                raise RomError(f"{path} has format {raw['format']!r}, this edgecl reads {FORMAT}; update edgecl, or export again")
+                raise RomError(
+                    f"{path} has format {raw['format']!r}, this edgecl reads {FORMAT}; update edgecl, or export again"
+                )
             image = cls(
                 folder=folder,
                 rom_id=str(raw["rom_id"]),
@@ -127,7 +129,9 @@ class RomImage:
 
         data = {name: self.read(name) for name in self.files}
         if weights_digest(load(data[WEIGHTS])) != self.weights:
-            raise RomTampered(f"{self.folder / WEIGHTS} holds other weights than ROM {self.rom_id[:12]} is made of; export again")
+            raise RomTampered(
+                f"{self.folder / WEIGHTS} holds other weights than ROM {self.rom_id[:12]} is made of; export again"
+            )
 
 
 def write(

@@ -15,7 +15,9 @@ from edgecl.rom.image import MANIFEST, RomImage
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
 
-def open_rom(folder: Path, runtime: str = "onnxruntime", device: str = "cpu", threads: int = 0, cache: Path | None = None) -> Rom:
+def open_rom(
+    folder: Path, runtime: str = "onnxruntime", device: str = "cpu", threads: int = 0, cache: Path | None = None
+) -> Rom:
     """The ROM image in `folder` on the runtime asked for; never another one in its place."""
     image = RomImage.open(folder)
     rom: Rom = registry.load("runtime", registry.RUNTIMES, runtime)(image, device=device, threads=threads, cache=cache)
@@ -42,5 +44,3 @@ def ensure_default(folder: Path, say: Callable[[str], None]) -> Path:
         raise RomError(f"the default ROM could not be made: {reason[0]}")
     say(done.stdout.strip().splitlines()[-1])
     return folder
-
-

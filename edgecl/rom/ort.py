@@ -50,9 +50,8 @@ class OrtRom(Rom):
         options.log_severity_level = 3
         graph = image.read(GRAPH)
         cached = _cache_path(cache, image, self.provider) if cache and device == "cpu" else None
-        self._session = _from_cache(cached, options, self.provider) if cached else None
-        if self._session is None:
-            self._session = self._optimise(graph, options, cached)
+        ready = _from_cache(cached, options, self.provider) if cached else None
+        self._session: ort.InferenceSession = ready or self._optimise(graph, options, cached)
         if self._session.get_providers()[0] != self.provider:
             raise RuntimeUnavailable(f"{self.provider} did not start; ONNX Runtime runs {self._session.get_providers()}")
         self._session.disable_fallback()
@@ -91,13 +90,16 @@ class OrtRom(Rom):
         return out
 
     def close(self) -> None:
-        self._session = None
+        del self._session
 
 
 def _cache_path(cache: Path, image: RomImage, provider: str) -> Path:
     flags = ""
     with contextlib.suppress(OSError):
-        flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features"))), "")
+        flags = next(
+            (line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features"))),
+            "",
+        )
     parts = "|".join((image.files[GRAPH]["sha256"], ort.__version__, provider, platform.machine(), flags))
     return cache / f"{hashlib.sha256(parts.encode()).hexdigest()[:32]}.onnx"
 

@@ -43,9 +43,7 @@ class Preprocess:
     def __post_init__(self) -> None:
         # The bounds keep an untrusted manifest from asking for gigabytes, and a division from giving no number.
         if type(self.size) is not int or not 8 <= self.size <= 2048:
-            raise ConfigError(
-                f"preprocess size is {reprlib.repr(self.size)}; use a whole number of pixels from 8 to 2048"
-            )
+            raise ConfigError(f"preprocess size is {reprlib.repr(self.size)}; use a whole number of pixels from 8 to 2048")
         if not _is_number(self.crop) or not 0.1 <= self.crop <= 1:  # refuses NaN too
             raise ConfigError(f"preprocess crop is {reprlib.repr(self.crop)}; use a number from 0.1 to 1")
         if not isinstance(self.interpolation, str) or self.interpolation not in _FILTERS:
@@ -137,9 +135,7 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise PictureError(
-            f"a picture must be (h, w, 3) or (h, w) uint8 and not empty, got {array.shape} {array.dtype}"
-        )
+        raise PictureError(f"a picture must be (h, w, 3) or (h, w) uint8 and not empty, got {array.shape} {array.dtype}")
     return Image.fromarray(np.ascontiguousarray(array))
 
 

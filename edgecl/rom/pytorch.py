@@ -21,7 +21,9 @@ def feature_network(backbone: str) -> torch.nn.Module:
     """The named timm model without its classifier, untrained, in eval mode: (n, 3, s, s) -> (n, d)."""
     if not timm.is_model(backbone):
         near = timm.list_models(f"*{backbone[:8]}*")[:5]
-        raise ConfigError(f"timm {timm.__version__} has no model '{backbone}'" + (f"; near it: {', '.join(near)}" if near else ""))
+        raise ConfigError(
+            f"timm {timm.__version__} has no model '{backbone}'" + (f"; near it: {', '.join(near)}" if near else "")
+        )
     network: torch.nn.Module = timm.create_model(backbone, pretrained=False, num_classes=0)
     return network.eval().requires_grad_(False)
 
@@ -45,7 +47,9 @@ class PytorchRom(Rom):
         try:
             self.network.load_state_dict(load(image.read(WEIGHTS)))
         except RuntimeError as error:
-            raise RomError(f"{image.folder / WEIGHTS} does not fit timm {timm.__version__}'s {image.backbone}: {error}") from error
+            raise RomError(
+                f"{image.folder / WEIGHTS} does not fit timm {timm.__version__}'s {image.backbone}: {error}"
+            ) from error
         self.network.to(device)
 
     def _run(self, x: Floats) -> Floats:

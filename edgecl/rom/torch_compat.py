@@ -17,7 +17,7 @@ _library: Any = None  # a torch.library.Library undoes its definitions when coll
 
 
 def _declare_missing_operators() -> None:
-    """Declare torchvision's `nms` and `qnms` where its C++ operators cannot be loaded. """
+    """Declare torchvision's `nms` and `qnms` where its C++ operators cannot be loaded."""
     global _library
     spec = find_spec("torchvision")
     if _library is not None or spec is None or spec.origin is None:
@@ -35,4 +35,3 @@ def _declare_missing_operators() -> None:
 _declare_missing_operators()
 
 import timm as timm  # noqa: E402
-import timm.data  # noqa: E402

@@ -93,7 +93,9 @@ def from_bytes(data: bytes) -> Bundle:
         if not isinstance(card, dict):
             raise ValueError("the card is no object")
         if card.get("format") != FORMAT:
-            raise BundleError(f"the bundle has format {str(card.get('format'))[:20]!r}, this edgecl reads {FORMAT}; update edgecl")
+            raise BundleError(
+                f"the bundle has format {str(card.get('format'))[:20]!r}, this edgecl reads {FORMAT}; update edgecl"
+            )
         tensors = load_tensors(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise BundleError(f"the bundle is malformed: {type(error).__name__}: {str(error)[:200]}") from error
@@ -154,7 +156,9 @@ def _assemble(card: dict[str, Any], tensors: Mapping[str, Any]) -> Bundle:
 def _check_tensors(tensors: Mapping[str, Any]) -> None:
     for name, value in tensors.items():
         if value.dtype not in _DTYPES:
-            raise BundleError(f"tensor '{name[:60]}' has dtype {value.dtype}; accepted are float16, float32, int64, int32, int8, uint8")
+            raise BundleError(
+                f"tensor '{name[:60]}' has dtype {value.dtype}; accepted are float16, float32, int64, int32, int8, uint8"
+            )
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise BundleError(f"tensor '{name[:60]}' holds a non-finite number")
 

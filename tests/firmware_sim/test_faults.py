@@ -119,7 +119,8 @@ def test_death_by_another_signal_is_no_power_cut():
 @pytest.mark.parametrize("cut", ["cut_at_call(2_000)", "cut_at_byte(100)", "cut_after(0.2)"])
 def test_arm_works_in_a_fresh_interpreter(tmp_path, cut):
     """The way for operations with threads, which must not be forked."""
-    code = f"from firmware_sim.faults import *\n{cut}.arm()\nwhile True: open({str(tmp_path / 'f')!r}, 'wb').write(bytes(999))"
+    file = str(tmp_path / "file")
+    code = f"from firmware_sim.faults import *\n{cut}.arm()\nwhile True: open({file!r}, 'wb').write(bytes(999))"
     made: PowerCut = eval(cut)
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -made.signal
 

@@ -59,8 +59,14 @@ def open_bank(path):
     return HeadBank(path, clock=lambda: 0.0)
 
 
-def fill(path):
+def open_without_checkpoints(path):
+    """As when a reader holds them up: all stays in the log."""
     bank = open_bank(path)
+    bank._all("PRAGMA wal_autocheckpoint = 0")
+    return bank
+
+
+def fill(bank):
     for task, size in [("birds", LARGE), ("leaves", SMALL), ("gone", LARGE), ("birds", SMALL), ("birds", LARGE)]:
         bank.put(task, bundle(f"{task} {size} {bank.size()}", size), "learn")
     bank.put("leaves", bundle(5, LARGE), "learn")
@@ -72,8 +78,8 @@ def fill(path):
 def filled(tmp_path_factory):
     """Two folders with the same bank: "closed" properly, and as a power cut leaves it, with all in the "log"."""
     folders = {kind: tmp_path_factory.mktemp(kind) for kind in ("empty", "closed", "log")}
-    fill(folders["closed"] / "bank.sqlite").close()
-    assert not cut_after(60).strikes(lambda: fill(folders["log"] / "bank.sqlite"))
+    fill(open_bank(folders["closed"] / "bank.sqlite")).close()
+    assert not cut_after(60).strikes(lambda: fill(open_without_checkpoints(folders["log"] / "bank.sqlite")))
     assert (folders["log"] / "bank.sqlite-wal").stat().st_size > 4 * LARGE
     return folders
 
@@ -144,14 +150,14 @@ def spread(last, points):
 def test_cut_before_system_calls_leaves_old_or_new_state(filled, tmp_path):
     kills = 0
     for board in boards(filled, tmp_path):
-        points = spread(board.count(cut_at_call), 60)
+        points = spread(board.count(cut_at_call), 40)
         for k in points:
             board.cut(cut_at_call(k))
         # Every child died. Creation has one state only, an empty bank, whether it came to be before or after the cut.
         assert board.outcomes.total() == len(points), board.change
         assert board.change is change_create or board.outcomes.keys() == {"old", "new"}, (board.change, board.outcomes)
         kills += board.outcomes.total()
-    assert kills >= 500
+    assert kills >= 400
 
 
 def test_cut_at_every_system_call_of_the_commit(filled, tmp_path):
@@ -204,19 +210,18 @@ def test_commit_that_reached_the_disk_in_part_is_as_if_it_never_was(filled, tmp_
     path, log = folder / "bank.sqlite", folder / "bank.sqlite-wal"
     shutil.copytree(filled["closed"], folder)
     old = state(path)
-    assert not cut_after(60).strikes(lambda: open_bank(path).put("new", bundle(11, LARGE), "import"))
+    assert not cut_after(60).strikes(lambda: open_without_checkpoints(path).put("new", bundle(11, LARGE), "import"))
     whole = log.read_bytes()
     file = path.read_bytes()
-    new = None
+
+    def left_by(written):
+        path.write_bytes(file)
+        log.write_bytes(written)
+        (folder / "bank.sqlite-shm").unlink(missing_ok=True)
+        return state(path)
+
     for offset in range(0, len(whole), 10_007):
-        for torn in (whole[:offset], whole[:offset] + bytes(512) + whole[offset + 512 :]):
-            path.write_bytes(file)
-            log.write_bytes(torn)
-            (folder / "bank.sqlite-shm").unlink(missing_ok=True)
-            left = state(path)
-            assert left == old, f"log damaged at {offset}"
-    path.write_bytes(file)
-    log.write_bytes(whole)
-    new = state(path)
-    assert new != old
-    assert "new" in new[1]
+        for written in (whole[:offset], whole[:offset] + bytes(512) + whole[offset + 512 :]):
+            if written != whole:  # what was zero already cannot be lost
+                assert left_by(written) == old, f"log damaged at {offset}"
+    assert "new" in left_by(whole)[1]

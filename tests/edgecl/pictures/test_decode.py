@@ -75,6 +75,14 @@ def test_a_reduced_jpeg_shows_the_same_as_a_full_decode(width: int, height: int)
         assert apart(decode(data, p), pixels(full, p)) < 1
 
 
+def test_a_reduced_jpeg_is_cut_at_the_centre_of_the_picture_not_of_the_rounded_up_pixels() -> None:
+    """65 columns at 1/8 are 9, the last an eighth full: cut at 4.5 columns, everything would shift by 3.5 pixels."""
+    p = Preprocess(size=8, crop=1.0, interpolation="bilinear")
+    ramp = np.tile(np.linspace(0, 252, 65)[None, :, None], (65, 1, 3)).astype(np.uint8)
+    shown = decode(saved(Image.fromarray(ramp), "JPEG", quality=100), p)
+    assert apart(shown, pixels(ramp, p)) < 4
+
+
 def test_a_jpeg_is_decoded_no_smaller_than_the_network_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import JpegImagePlugin
 
@@ -308,6 +316,14 @@ def test_a_pipe_or_device_is_refused_and_never_waited_for(tmp_path: Path) -> Non
         assert "regular files" in refusal_in_time(path)
 
 
+def test_a_device_is_not_even_opened_because_opening_can_act_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    with monkeypatch.context() as patched:
+        patched.setattr("edgecl.pictures.decode.os.open", lambda *args: opened.append(args))
+        message = refusal(Path(os.devnull))
+    assert "regular files" in message and not opened
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
 def test_a_file_exchanged_for_a_pipe_before_it_is_opened_does_not_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -317,8 +333,10 @@ def test_a_file_exchanged_for_a_pipe_before_it_is_opened_does_not_block(
     regular = os.stat(path)
     path.unlink()
     os.mkfifo(path)
-    monkeypatch.setattr("edgecl.pictures.decode.os.stat", lambda _: regular)
-    assert "regular files" in refusal_in_time(path)
+    with monkeypatch.context() as patched:
+        patched.setattr("edgecl.pictures.decode.os.stat", lambda *_, **__: regular)
+        message = refusal_in_time(path)
+    assert "regular files" in message
 
 
 # -- limits
