@@ -161,9 +161,13 @@ class EdgeDevice:
                 cache.close()
         read = time.perf_counter()
         skipped = tuple(str(error) for _, error in sorted(reading.failures.items()))
+        warnings = [*notes, *(f"skipped: {line}" for line in skipped)]
+        warnings += duplicates(reading.digests, all_labels[reading.kept], known)
+        reading, twice = reading.without_repetitions(all_labels)
+        if twice:
+            warnings.append(f"{twice} pictures are repetitions within their class; each picture is used once")
         kept = all_labels[reading.kept]
         learning.check_learnable(name, known, kept)
-        warnings = [*notes, *(f"skipped: {line}" for line in skipped), *duplicates(reading.digests, kept, known)]
         progress("learning the head", 0, 1)
         bundle, learned, seconds = learning.fit(
             Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept)),
@@ -223,10 +227,13 @@ class EdgeDevice:
         """
         return list(self.stream(pictures, task))
 
-    def stream(self, pictures: Iterable[Any], task: str | None = None) -> Iterator[Prediction]:
-        """`infer` for any number of pictures: reads, decodes and answers a batch at a time."""
+    def stream(self, pictures: Iterable[Any], task: str | None = None, live: bool = False) -> Iterator[Prediction]:
+        """`infer` for any number of pictures: reads, decodes and answers a batch at a time.
+
+        live: each picture as it arrives, for a source that has no end or is slow.
+        """
         self.refresh()
-        for batch in batches(self.rom, pictures):
+        for batch in batches(self.rom, pictures, live):
             good = [pixels for _, pixels in batch if not isinstance(pixels, PictureError)]
             answers = iter(self.answer(good, task) if good else [])
             for source, pixels in batch:
@@ -312,30 +319,24 @@ class EdgeDevice:
         version = self.bank.version()
         if version == self._seen:
             return
-        current = self.bank.current()
-        bundles = {digest: self.bundle(digest) for digest in current.values()}
         rom_id = self.rom.rom_id
-        here = {task: digest for task, digest in current.items() if bundles[digest].head.rom_id == rom_id}
-        for task in sorted(set(current) - set(here)):
-            other = bundles[current[task]].head.rom_id[:12]
-            self._say(f"'{task}' was learned on ROM {other}, not on this {rom_id[:12]}; it is left out")
         if self._mapper is None:
-            kind = registry.load("mapper", registry.MAPPERS, self.config.mapper)
-            self._mapper = kind(self.rom.width)
-        assert self._mapper is not None
-        for task in set(self._tasks) - set(here):
-            self._mapper.remove(task)
-        for task, digest in here.items():
-            if self._tasks.get(task) != digest:
-                anchors = bundles[digest].anchors
-                if self._mapper.name not in anchors:
-                    raise BundleError(
-                        f"'{task}' carries no anchor for the mapper '{self._mapper.name}', only {sorted(anchors)}; "
-                        f"use --mapper {sorted(anchors)[0]}"
-                        if anchors
-                        else f"'{task}' carries no anchor; learn it again"
-                    )
-                self._mapper.add(task, anchors[self._mapper.name])
+            self._mapper = registry.load("mapper", registry.MAPPERS, self.config.mapper)(self.rom.width)
+        mapper = self._mapper
+        bundles: dict[str, Bundle] = {}
+        here: dict[str, str] = {}
+        for task, digest in self.bank.current().items():
+            try:  # one task that cannot serve must not silence the others
+                bundle = self.bundle(digest)
+                bundle.head.require_rom(rom_id, task)
+                if self._tasks.get(task) != digest:
+                    mapper.add(task, bundle.anchor(mapper.name))
+            except EdgeclError as error:
+                self._say(f"'{task}' is left out: {error}")
+                continue
+            bundles[digest], here[task] = bundle, digest
+        for task in set(mapper.tasks) - set(here):
+            mapper.remove(task)
         self._bundles, self._tasks, self._seen = bundles, here, version
 
     # -- heads as files
@@ -361,7 +362,7 @@ class EdgeDevice:
         """Check a bundle and put it in force. Raises BundleError or RomMismatch; the bank is then as it was."""
         bundle = from_bytes(data)
         bundle.head.require_rom(self.rom.rom_id, bundle.task)
-        bundle.head.check()
+        bundle.require_width(self.rom.width)
         return self.bank.put(bundle.task, data, "import")
 
     def verify(self, task: str | None = None) -> list[str]:

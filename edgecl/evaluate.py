@@ -28,19 +28,8 @@ from edgecl.metrics.calibration import expected_calibration_error, reliability
 from edgecl.metrics.detection import auroc, roc
 from edgecl.pictures.folders import scan
 from edgecl.pictures.reading import Progress, read_features, silent
+from edgecl.streams.base import TaskPictures
 from edgecl.types import Floats, Ints, task_name
-
-
-@dataclass(frozen=True)
-class TaskPictures:
-    """One task to be judged on: where its training and test pictures are, with labels into `classes`."""
-
-    name: str
-    classes: tuple[str, ...]
-    train: tuple[Any, ...]
-    train_labels: tuple[int, ...]
-    test: tuple[Any, ...]
-    test_labels: tuple[int, ...]
 
 
 @dataclass(frozen=True)

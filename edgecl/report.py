@@ -47,8 +47,8 @@ def markdown(result: Evaluation, pictures: list[str]) -> str:
             "",
             "oracle: right class by the task's own head. mapper: right task found. joint: both. answered: joint, where "
             'an answer of "unknown" counts as wrong. false_reject: known pictures called unknown; stated is '
-            f"{c['stated_false_reject']:.0%}. unknown_auroc, unknown_caught: the task left out as the unknown one; how well its test "
-            "pictures are told from those of all others, and how many of them are called unknown.",
+            f"{c['stated_false_reject']:.0%}. unknown_auroc, unknown_caught: the task left out as the unknown one; how well its "
+            "test pictures are told from those of all others, and how many of them are called unknown.",
             "",
             f"Forgetting: {s['forgetting']:.4f}; answers and bundles of all earlier tasks are {identical} at the end. "
             f"Expected calibration error of the confidence: {s['expected_calibration_error']:.3f}.",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from edgecl.errors import DataError
 from edgecl.pictures.decode import decode
 from edgecl.rom.preprocess import Preprocess, pixels
 from edgecl.types import Pixels
@@ -22,6 +23,8 @@ def sample_pictures(preprocess: Preprocess, folder: Path | None = None, count: i
         from edgecl.pictures.folders import expand
 
         found = [path for path in expand([str(folder)]) if isinstance(path, Path)]
+        if not found:
+            raise DataError(f"there is no picture in {folder} to compare the export with; give another folder with --pictures")
         step = max(1, len(found) // count)
         return np.stack([decode(path, preprocess) for path in found[::step][:count]])
     from sklearn.datasets import load_sample_images

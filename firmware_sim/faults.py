@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import mmap
 import os
 import resource
@@ -66,6 +67,7 @@ class PowerCut:
         if not child:
             status = 1
             try:
+                gc.disable()  # its passes come at random and make system calls of their own
                 self.arm()
                 operation()
                 status = 0

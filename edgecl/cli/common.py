@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,10 +36,18 @@ def open_device(**options: object) -> EdgeDevice:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr for `(stage, done, total)`; it appears on a terminal only and is gone when done."""
+def progress(every: float = 10.0) -> Iterator[Callable[[str, int, int], None]]:
+    """Shows `(stage, done, total)` on stderr: a bar on a terminal, gone when done; elsewhere a line every `every` seconds."""
     if not sys.stderr.isatty():
-        yield lambda stage, done, total: None
+        last = time.monotonic()
+
+        def line(stage: str, done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= every:
+                last = time.monotonic()
+                say(f"{stage}: {done} of {total}")
+
+        yield line
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -38,7 +38,7 @@ def infer(
 
     failed = 0
     with open_device(rom=rom, runtime=runtime, device=device, threads=threads, mapper=mapper) as edge:
-        for answer in edge.stream(expand(pictures, sys.stdin.buffer), task=task):
+        for answer in edge.stream(expand(pictures, sys.stdin.buffer), task=task, live="-" in pictures):
             if as_json:
                 print(json.dumps(as_dict(answer)), flush=True)
             elif answer.error is None:

@@ -61,7 +61,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="PIL")  # damaged metadata; what cannot be decoded is reported by us
     code = 0
     try:
-        code = app(standalone_mode=False) or 0
+        if (code := app(standalone_mode=False) or 0) == 130:  # typer's answer to Ctrl-C
+            raise KeyboardInterrupt
     except EdgeclError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         code = error.exit_code

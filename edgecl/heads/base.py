@@ -1,7 +1,8 @@
 """What a head is, whatever method learned it.
 
-A method is a module with four names: `Config` (a frozen dataclass), `learn(task, rom, config, previous) -> Learned`,
-`scores(head, features) -> (n, k)` in NumPy, and `check(head)`, which refuses arrays that do not belong to the method.
+A method is a module with five names: `Config` (a frozen dataclass), `learn(task, rom, config, previous) -> Learned`,
+`scores(head, features) -> (n, k)` in NumPy, `check(head)`, which refuses arrays that do not belong to the method, and
+`width(head)`, the d of its features.
 It is found through `registry.HEADS`; the checks in `edgecl.checks.heads` run over every registered one.
 """
 
@@ -37,6 +38,11 @@ class Head:
         """Calibrated logits: features (n, d) float32 -> (n, k) float32, whose softmax is the class probability."""
         out: Floats = _method(self.method).scores(self, features)
         return out
+
+    @property
+    def width(self) -> int:
+        """d of the features that it scores."""
+        return int(_method(self.method).width(self))
 
     @property
     def unknown_below(self) -> float:

@@ -30,6 +30,7 @@ _RIDGE = 1e-3
 _RIDGES = _RIDGE * np.geomspace(0.1, 100, 13)
 _TRUST = 2.0  # how firmly it is expected: weight of log(g / _RIDGE)^2 against the sum of the log losses
 _HALF_BOUND = 1e-2  # float16 is kept when no training score moves by more; scores are logits
+_LARGEST = 1e12  # of a stored number; beyond it float32 scores overflow, and a probability would be no number
 
 Doubles = NDArray[np.float64]
 
@@ -94,13 +95,20 @@ def check(head: Head) -> None:
     if set(arrays) != {"w", "b"} or arrays["w"].ndim != 2 or arrays["w"].shape[0] != k or arrays["b"].shape != (k,):
         shapes = {name[:20]: value.shape for name, value in list(arrays.items())[:4]}
         raise BundleError(f"a linear head of {k} classes needs w ({k}, d) and b ({k},), it has {shapes}")
-    if any(a.dtype.kind != "f" for a in arrays.values()) or head.settings.get("phi") not in _PHI:
+    if not arrays["w"].size or any(not np.all(np.abs(a) < _LARGEST) for a in arrays.values()):
+        raise BundleError("a linear head needs numbers that scores can be made of, and one feature or more")
+    if any(a.dtype.kind != "f" for a in arrays.values()) or head.settings.get("phi") not in list(_PHI):
         raise BundleError(
             f"a linear head needs float arrays and phi in {sorted(_PHI)}, it has phi {str(head.settings.get('phi'))[:40]!r}"
         )
     below = head.settings.get("unknown_below", 0.0)
-    if isinstance(below, bool) or not isinstance(below, (int, float)) or not np.isfinite(below):
+    if isinstance(below, bool) or not isinstance(below, (int, float)) or not abs(below) < _LARGEST:
         raise BundleError("a linear head's unknown_below must be a finite number")
+
+
+def width(head: Head) -> int:
+    """d of the features that the map takes."""
+    return int(head.arrays["w"].shape[1])
 
 
 def _identity(x: Floats) -> Floats:

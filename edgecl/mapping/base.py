@@ -58,8 +58,19 @@ class Mapper(ABC):
     def check(cls, arrays: Arrays) -> None:
         """Raise BundleError unless `arrays` is an anchor of this mapper. Its numbers are known to be finite."""
 
+    @classmethod
+    def anchor_width(cls, arrays: Arrays) -> int:
+        """d of the features that a checked anchor was made from."""
+        return int(arrays["means"].shape[1])
+
     def add(self, task: str, anchor: Arrays) -> None:
-        """Know `task` by `anchor`; a task that is known already is replaced."""
+        """Know `task` by `anchor`; a task that is known already is replaced.
+
+        Raises BundleError for an anchor of features of another width: it would break the mapper for every task.
+        """
+        width = self.anchor_width(anchor)
+        if width != self.width:
+            raise BundleError(f"the anchor of '{task}' is for {width} features, this device's ROM has {self.width}; learn it on this ROM")
         self._anchors[task] = anchor
         self._order = None
 
@@ -94,11 +105,12 @@ class Mapper(ABC):
         """`assign` for n > 0 features over at least one task."""
 
 
-def require(arrays: Arrays, layout: Mapping[str, str], what: str) -> None:
-    """Raise BundleError unless `arrays` has just the names of `layout`, with types and sizes as written there.
+def require(arrays: Arrays, layout: Mapping[str, str], what: str, bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Raise BundleError unless `arrays` has just the names of `layout`, with types, sizes and numbers as written there.
 
     layout: name -> dtype and sizes, such as "int8 c d" and "float32 c": a letter stands for one size throughout, 1 or more
-    (r: 0 or more), a number for itself.
+    (r: 0 or more), a number for itself.   bounds: name -> least and largest number. They are far from what pictures give,
+    and keep a stranger's anchor from dividing by zero or overflowing in a mapper that serves all tasks.
     """
     if set(arrays) != set(layout):
         raise BundleError(
@@ -109,7 +121,11 @@ def require(arrays: Arrays, layout: Mapping[str, str], what: str) -> None:
         dtype, *letters = written.split()
         got = arrays[name]
         wanted = [int(s) if s.isdigit() else sizes.setdefault(s, n) for s, n in zip(letters, got.shape, strict=False)]
-        if got.dtype != dtype or list(got.shape) != wanted or any(sizes.get(s) == 0 for s in letters if s != "r"):
+        fits = got.ndim == len(letters) and list(got.shape) == wanted
+        if got.dtype != dtype or not fits or any(sizes.get(s) == 0 for s in letters if s != "r"):
             raise BundleError(
                 f"{what}: '{name}' must be {written}, it is {got.dtype} {got.shape}" + (f" with {sizes}" if sizes else "")
             )
+        low, high = bounds.get(name, (-np.inf, np.inf))
+        if got.size and not (low <= got.min() and got.max() <= high):
+            raise BundleError(f"{what}: '{name}' must lie in {low:g} to {high:g}, it holds {got.min():g} to {got.max():g}")

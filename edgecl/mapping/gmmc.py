@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecl.mapping.base import require
 from edgecl.mapping.index import Index
-from edgecl.mapping.local import LAYOUT, LocalMapper, local_anchor
+from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, local_anchor
 from edgecl.space import pack, unit_sqrt, unpack
 from edgecl.types import Arrays, Floats, Ints
 
@@ -47,7 +47,8 @@ class Gmmc(LocalMapper):
     @classmethod
     def check(cls, arrays: Arrays) -> None:
         more = {"counts": "float32 c", "log_variances": "int8 c d", "log_variances_step": "float32 c"}
-        require(arrays, LAYOUT | more, "a GMMC anchor")
+        bounds = {"counts": (1e-9, 1e9), "log_variances_step": (1e-20, 0.5)}
+        require(arrays, LAYOUT | more, "a GMMC anchor", BOUNDS | bounds)
 
     def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
         means = np.concatenate([unpack(a["means"], a["means_step"]) for a in anchors])

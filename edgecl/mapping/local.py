@@ -23,6 +23,12 @@ LAYOUT = {  # of the part that both anchors have: c groups, r directions, d feat
     "limit": "float32 1",
 }
 
+BOUNDS = {  # features have length one
+    "means_step": (1e-20, 0.01),
+    "directions_step": (1e-20, 0.01),
+    "limit": (1e-6, 3e38),
+}
+
 
 def local_anchor(z: Floats, groups: Ints, false_reject: float) -> tuple[dict[str, NDArray[Any]], Floats, float]:
     """The stored subspace of a task with its limit; and the variances (r,) along its directions and of the rest."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgecl.mapping.base import require
 from edgecl.mapping.index import Index
-from edgecl.mapping.local import LAYOUT, LocalMapper, local_anchor
+from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, local_anchor
 from edgecl.space import unit_sqrt, unpack
 from edgecl.types import Arrays, Floats, Ints
 
@@ -36,7 +36,8 @@ class Mahalanobis(LocalMapper):
 
     @classmethod
     def check(cls, arrays: Arrays) -> None:
-        require(arrays, LAYOUT | {"variances": "float32 r", "rest": "float32 1"}, "a Mahalanobis anchor")
+        more, bounds = {"variances": "float32 r", "rest": "float32 1"}, {"variances": (0.0, 100.0), "rest": (0.0, 100.0)}
+        require(arrays, LAYOUT | more, "a Mahalanobis anchor", BOUNDS | bounds)
 
     def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
         means = np.concatenate([unpack(a["means"], a["means_step"]) for a in anchors])
@@ -65,8 +66,8 @@ def _solve(roots: Floats, a: float, x: Floats) -> Floats:
     """x (m, d) -> x (U'U + a I)^-1, through the smaller of the two systems that solve it."""
     r, d = roots.shape
     if r < d:  # Woodbury
-        inner = np.linalg.inv(np.eye(r) + (roots @ roots.T) / a)
-        out: Floats = (x - ((x @ roots.T) @ inner.astype(np.float32) / np.float32(a)) @ roots) / np.float32(a)
+        inner = np.linalg.inv(np.eye(r) + (roots @ roots.T) / a) / a
+        out = (x - (x @ roots.T) @ inner.astype(np.float32) @ roots) / a
     else:
         out = x @ np.linalg.inv(roots.T @ roots + a * np.eye(d)).astype(np.float32)
     return np.ascontiguousarray(out, np.float32)

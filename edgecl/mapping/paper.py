@@ -62,6 +62,7 @@ class GmmcPaper(_Argmax):
             arrays,
             {"counts": "float32 c", "means": "float32 c d", "inverse_deviations": "float32 c d"},
             "a paper GMMC anchor",
+            {"counts": (1e-9, 1e9), "means": (-1e12, 1e12), "inverse_deviations": (1e-12, 1e4)},
         )
 
     def _build(self, anchors: Mapping[str, Arrays]) -> None:
@@ -93,7 +94,8 @@ class MahalanobisPaper(_Argmax):
 
     @classmethod
     def check(cls, arrays: Arrays) -> None:
-        require(arrays, {"means": "float32 c d", "residuals": "float32 s d"}, "a paper Mahalanobis anchor")
+        bounds = {"means": (-1e12, 1e12), "residuals": (-1e12, 1e12)}
+        require(arrays, {"means": "float32 c d", "residuals": "float32 s d"}, "a paper Mahalanobis anchor", bounds)
 
     def _build(self, anchors: Mapping[str, Arrays]) -> None:
         means = np.concatenate([a["means"] for a in anchors.values()]).astype(np.float64)

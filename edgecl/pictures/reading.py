@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from edgecl.pictures.decode import decode
 from edgecl.pictures.folders import digest
 from edgecl.rom.base import BATCH, Rom
 from edgecl.rom.feature_cache import FeatureCache
-from edgecl.types import Floats, Pixels
+from edgecl.types import Floats, Ints, Pixels
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 WORKERS = min(4, os.cpu_count() or 1)
@@ -41,14 +41,33 @@ class Reading:
     """
 
     features: Floats
-    kept: np.ndarray[Any, np.dtype[np.int64]]
+    kept: Ints
     digests: tuple[str, ...]
     failures: dict[int, PictureError]
     from_cache: int
 
+    def without_repetitions(self, labels: Ints) -> tuple[Reading, int]:
+        """The same without pictures whose bytes occurred before under the same label, and how many went.
 
-def batches(rom: Rom, sources: Iterable[Any], size: int = BATCH) -> Iterator[list[tuple[Any, Pixels | PictureError]]]:
-    """Sources with their pixels (s, s, 3) uint8, or the error, in order, in lists of up to `size`; one is decoded ahead."""
+        A picture that is there twice is never really left out, so that held-out scores would flatter.
+        labels: (n,) of all sources.
+        """
+        seen: set[tuple[str, int]] = set()
+        fresh = []
+        for row, (digest_, label) in enumerate(zip(self.digests, labels[self.kept].tolist(), strict=True)):
+            if not digest_ or (digest_, label) not in seen:
+                fresh.append(row)
+            seen.add((digest_, label))
+        digests = tuple(self.digests[row] for row in fresh)
+        rest = replace(self, features=self.features[fresh], kept=self.kept[fresh], digests=digests)
+        return rest, len(self.digests) - len(fresh)
+
+
+def batches(rom: Rom, sources: Iterable[Any], live: bool = False) -> Iterator[list[tuple[Any, Pixels | PictureError]]]:
+    """Sources with their pixels (s, s, 3) uint8, or the error, in order, in lists of up to BATCH; one list is decoded ahead.
+
+    live: one at a time and none ahead, for sources that arrive slowly: an answer never waits for the next picture.
+    """
     iterator = iter(sources)
 
     def attempt(source: Any) -> Pixels | PictureError:
@@ -62,12 +81,13 @@ def batches(rom: Rom, sources: Iterable[Any], size: int = BATCH) -> Iterator[lis
     with ThreadPoolExecutor(WORKERS) as pool:
 
         def start() -> list[tuple[Any, Future[Pixels | PictureError]]]:
-            return [(source, pool.submit(attempt, source)) for source in islice(iterator, size)]
+            return [(source, pool.submit(attempt, source)) for source in islice(iterator, 1 if live else BATCH)]
 
         ahead = start()
         while ahead:
-            now, ahead = ahead, start()
+            now, ahead = ahead, [] if live else start()
             yield [(source, future.result()) for source, future in now]
+            ahead = ahead or start()
 
 
 def read_features(rom: Rom, sources: Sequence[Any], cache: FeatureCache | None = None, progress: Progress = silent) -> Reading:

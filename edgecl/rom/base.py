@@ -1,4 +1,4 @@
-"""The contract of a ROM on some runtime: pictures in, features out. A leaf implements `_run` and `close`, no more."""
+"""The contract of a ROM on some runtime: pictures in, features out. A leaf implements `_run` and `_close`, no more."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ class Rom(ABC):
         self.rom_id = image.rom_id
         self.width = image.features
         self.preprocess = image.preprocess
+        self._closed = False
 
     def features(self, pixels: Pixels | Sequence[Pixels]) -> Floats:
         """Plain features of decoded pictures.
 
         pixels: (n, s, s, 3) uint8 as `pictures.decode` makes them, s = preprocess.size.   Returns (n, d) float32.
-        Raises RomError for another shape or dtype, and when the network answers with non-finite numbers.
+        Raises RomError for another shape or dtype, when the network answers with non-finite numbers, and after `close`.
         """
+        if self._closed:
+            raise RomError(f"ROM {self.rom_id[:12]} on {self.runtime} is closed; open it again")
         batch = np.asarray(pixels)
         s = self.preprocess.size
         if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (s, s, 3):
@@ -56,8 +59,14 @@ class Rom(ABC):
         """(n, 3, s, s) float32, normalised -> (n, d) float32; n <= BATCH."""
 
     @abstractmethod
+    def _close(self) -> None:
+        """Give the runtime's memory back; called once."""
+
     def close(self) -> None:
-        """Give the runtime's memory back; the ROM cannot be asked afterwards."""
+        """Give the runtime's memory back; the ROM cannot be asked afterwards. Closing again does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._close()
 
     def __enter__(self) -> Rom:
         return self

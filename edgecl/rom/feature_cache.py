@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,9 +25,11 @@ class FeatureCache:
 
     def __init__(self, path: Path, key: str, width: int, max_bytes: int) -> None:
         self._key, self._width, self._max_rows = key, width, max_bytes // (4 * width + 100)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._db = self._open(path)
+        except (sqlite3.OperationalError, OSError):
+            self._db = self._open(":memory:")  # locked, read-only, no folder: the learning goes on without what was kept
         except sqlite3.DatabaseError:
             for suffix in ("", "-wal", "-shm"):
                 with contextlib.suppress(OSError):
@@ -34,7 +37,7 @@ class FeatureCache:
             self._db = self._open(path)
 
     @staticmethod
-    def _open(path: Path) -> sqlite3.Connection:
+    def _open(path: Path | str) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=10, isolation_level=None)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = OFF")  # a cache may lose its last rows
@@ -51,9 +54,10 @@ class FeatureCache:
         with contextlib.suppress(sqlite3.Error):
             for picture in dict.fromkeys(pictures):
                 row = self._db.execute("SELECT x FROM features WHERE key = ? AND picture = ?", (self._key, picture)).fetchone()
-                if row and len(row[0]) == 4 * self._width:
-                    found[picture] = np.frombuffer(row[0], np.float32)
+                if row and len(row[0]) == 4 * self._width + 4 and _checksum(row[0][:-4]) == row[0][-4:]:
+                    found[picture] = np.frombuffer(row[0][:-4], np.float32)
             self._touch(list(found))
+        self._end()
         return found
 
     def put(self, features: Mapping[str, Floats]) -> None:
@@ -61,7 +65,8 @@ class FeatureCache:
         with contextlib.suppress(sqlite3.Error):  # a full disk costs the cache, not the learning
             age = self._db.execute("SELECT coalesce(max(used), 0) + 1 FROM features").fetchone()[0]
             self._db.execute("BEGIN IMMEDIATE")
-            rows = [(self._key, picture, age, x.astype(np.float32).tobytes()) for picture, x in features.items()]
+            blobs = {picture: x.astype(np.float32).tobytes() for picture, x in features.items()}
+            rows = [(self._key, picture, age, blob + _checksum(blob)) for picture, blob in blobs.items()]
             self._db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", rows)
             over = self._db.execute("SELECT count(*) FROM features").fetchone()[0] - self._max_rows
             if over > 0:
@@ -70,8 +75,13 @@ class FeatureCache:
                     (over,),
                 )
             self._db.execute("COMMIT")
+        self._end()
+
+    def _end(self) -> None:
+        """Give up a transaction that an error has left open: it would keep other processes from writing."""
         if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
 
     def _touch(self, pictures: list[str]) -> None:
         age = self._db.execute("SELECT coalesce(max(used), 0) + 1 FROM features").fetchone()[0]
@@ -83,3 +93,7 @@ class FeatureCache:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _checksum(blob: bytes) -> bytes:
+    return zlib.crc32(blob).to_bytes(4, "little")

@@ -93,8 +93,8 @@ class RomImage:
                 parity=dict(raw["parity"]),
                 made_with={str(k): str(v) for k, v in raw["made_with"].items()},
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
-            raise RomError(f"{path} is no ROM manifest: {type(error).__name__}: {error}") from error
+        except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
+            raise RomError(f"{path} is no ROM manifest: {type(error).__name__}: {str(error)[:200]}") from error
         if not 0 < image.features <= 1 << 16:
             raise RomError(f"{path}: feature width {image.features} is out of range")
         found = compute_rom_id(image.backbone, image.features, image.preprocess, image.precision, image.weights)

@@ -33,7 +33,8 @@ def ensure_default(folder: Path, say: Callable[[str], None]) -> Path:
     if (folder / MANIFEST).exists():
         return folder
     say(f"making the default ROM from {DEFAULT_BACKBONE}, once; about 20 seconds ...")
-    command = [sys.executable, "-m", "export", "--backbone", DEFAULT_BACKBONE, "-o", str(folder)]
+    # -P: the working directory is the user's; a file export.py there is none of ours.
+    command = [sys.executable, "-P", "-m", "export", "--backbone", DEFAULT_BACKBONE, "-o", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or ["no message"]

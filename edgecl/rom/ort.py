@@ -45,6 +45,8 @@ class OrtRom(Rom):
                 f"{self.provider} was asked for, but this onnxruntime {ort.__version__} offers only "
                 f"{', '.join(ort.get_available_providers())}; install 'edgecl[gpu]', or use --device cpu"
             )
+        if device == "cuda" and hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # CUDA's libraries from their pip packages, where they are not the system's
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -89,7 +91,7 @@ class OrtRom(Rom):
         out: Floats = self._session.run(None, {self._input: x})[0]
         return out
 
-    def close(self) -> None:
+    def _close(self) -> None:
         del self._session
 
 

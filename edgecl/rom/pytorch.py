@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ except ImportError as error:
 def feature_network(backbone: str) -> torch.nn.Module:
     """The named timm model without its classifier, untrained, in eval mode: (n, 3, s, s) -> (n, d)."""
     if not timm.is_model(backbone):
-        near = timm.list_models(f"*{backbone[:8]}*")[:5]
+        near = difflib.get_close_matches(backbone, timm.list_models(), n=5)
         raise ConfigError(
             f"timm {timm.__version__} has no model '{backbone}'" + (f"; near it: {', '.join(near)}" if near else "")
         )
@@ -57,5 +58,5 @@ class PytorchRom(Rom):
             out: Floats = self.network(torch.from_numpy(np.ascontiguousarray(x)).to(self.provider)).float().cpu().numpy()
         return out
 
-    def close(self) -> None:
+    def _close(self) -> None:
         del self.network

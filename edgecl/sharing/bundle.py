@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +23,14 @@ from safetensors.numpy import save as save_tensors
 from edgecl import registry
 from edgecl.errors import BundleError, ConfigError
 from edgecl.heads.base import Head, checked_classes
+from edgecl.text import printable
 from edgecl.types import Arrays, task_name
 
 FORMAT = 1
 MAX_BYTES = 64 << 20  # far above any head of this kind; what is larger is refused unread
 _MAX_HEADER = 4 << 20
+_MAX_DEPTH = 32  # of a card; far below where writing or showing it would exhaust Python's stack
+_ROM_ID = re.compile(r"[0-9a-f]{64}")
 _DTYPES = {np.dtype(t) for t in ("float16", "float32", "int64", "int32", "int8", "uint8")}
 _KEY = "edgecl"
 
@@ -68,9 +72,28 @@ class Bundle:
         _check_tensors(tensors)
         try:
             card = json.dumps(self.card(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise BundleError(f"the card of '{self.task}' holds a value that JSON cannot carry: {error}") from error
         return bytes(save_tensors({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata={_KEY: card}))
+
+    def anchor(self, mapper: str) -> Arrays:
+        """The anchor for that mapper. Raises BundleError, with the mappers it has anchors for."""
+        if mapper not in self.anchors:
+            has = ", ".join(sorted(self.anchors)) or "none"
+            raise BundleError(
+                f"it carries no anchor for the mapper '{mapper}', only for: {has}. Learn it again, or use another"
+            )
+        return self.anchors[mapper]
+
+    def require_width(self, width: int) -> None:
+        """Raise BundleError unless head and anchors are for features (n, width), whatever ROM they claim."""
+        widths = {"head": self.head.width} | {
+            f"anchor/{name}": registry.load("mapper", registry.MAPPERS, name).anchor_width(arrays)
+            for name, arrays in self.anchors.items()
+        }
+        wrong = {part: d for part, d in widths.items() if d != width}
+        if wrong:
+            raise BundleError(f"the bundle of '{self.task}' is for other feature widths than the ROM's {width}: {wrong}")
 
     def parts(self) -> dict[str, int]:
         """Where the bytes go: part -> bytes of its arrays."""
@@ -78,6 +101,24 @@ class Bundle:
         for mapper, arrays in self.anchors.items():
             sizes |= {f"anchor/{mapper}/{name}": int(value.nbytes) for name, value in arrays.items()}
         return sizes
+
+    def require_fit(self, rom_id: str, width: int) -> None:
+        """Raise RomMismatch unless the head was learned on that ROM, BundleError unless all arrays are for its `width` features.
+
+        A head of another width would fail at its first picture; an anchor of another width would fail the whole mapper.
+        """
+        self.head.require_rom(rom_id, self.task)
+        widths = {
+            f"anchor for {name}": registry.load("mapper", registry.MAPPERS, name).anchor_width(arrays)
+            for name, arrays in self.anchors.items()
+        }
+        try:
+            self.head.scores(np.zeros((1, width), np.float32))
+        except ValueError:
+            widths["head"] = -1
+        if any(found != width for found in widths.values()):
+            wrong = ", ".join(part for part, found in widths.items() if found != width)
+            raise BundleError(f"the bundle of '{self.task}' does not fit its ROM of {width} features: {wrong}")
 
 
 def digest(data: bytes) -> str:
@@ -92,6 +133,8 @@ def from_bytes(data: bytes) -> Bundle:
         card = json.loads(header["__metadata__"][_KEY], object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
         if not isinstance(card, dict):
             raise ValueError("the card is no object")
+        if _depth(card) > _MAX_DEPTH:
+            raise ValueError(f"the card is nested deeper than {_MAX_DEPTH} levels")
         if card.get("format") != FORMAT:
             raise BundleError(
                 f"the bundle has format {str(card.get('format'))[:20]!r}, this edgecl reads {FORMAT}; update edgecl"
@@ -136,10 +179,15 @@ def _assemble(card: dict[str, Any], tensors: Mapping[str, Any]) -> Bundle:
             raise BundleError("the bundle is malformed: settings, report or provenance is no object")
         if task_name(str(card["task"])) != card["task"]:
             raise BundleError("the bundle is malformed: its task name is not in normal form")
+        if card["method"] not in list(registry.HEADS):
+            shown = printable(str(card["method"]), 40)
+            raise BundleError(f"the bundle's head method '{shown}' is unknown here; known: {', '.join(registry.HEADS)}")
+        if not isinstance(card["rom_id"], str) or not _ROM_ID.fullmatch(card["rom_id"]):
+            raise BundleError("the bundle is malformed: its rom_id is no sha256 in hexadecimal")
         head = Head(
-            method=str(card["method"]),
+            method=card["method"],
             classes=checked_classes(card["classes"]),
-            rom_id=str(card["rom_id"]),
+            rom_id=card["rom_id"],
             arrays=parts.get("head", {}),
             settings=objects["settings"],
         )
@@ -161,6 +209,15 @@ def _check_tensors(tensors: Mapping[str, Any]) -> None:
             )
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise BundleError(f"tensor '{name[:60]}' holds a non-finite number")
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting, counted without recursion."""
+    levels, here = 0, [value]
+    while here:
+        levels += 1
+        here = [inner for v in here if isinstance(v, (dict, list)) for inner in (v.values() if isinstance(v, dict) else v)]
+    return levels
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

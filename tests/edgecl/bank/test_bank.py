@@ -280,6 +280,22 @@ def test_processes_that_create_the_bank_at_once_all_get_it(path, attempt):
         assert bank._all("PRAGMA auto_vacuum") == [(2,)]
 
 
+def test_bank_cut_before_its_switch_to_wal_waits_for_readers_and_then_switches(path):
+    """SQLite itself does not wait there, whatever its timeout."""
+    put(path, "birds", b"1")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM current").fetchall()
+        with pytest.raises(BankBusy):
+            HeadBank(path, patience=0.05)
+        soon = threading.Timer(0.1, other.execute, ["COMMIT"])
+        soon.start()
+        with HeadBank(path, patience=30) as bank:
+            assert bank._all("PRAGMA journal_mode") == [("wal",)]
+        soon.join()
+
+
 def test_two_processes_that_learn_the_same_task_lose_nothing(path):
     def learn(name):
         with HeadBank(path) as bank:
@@ -332,7 +348,7 @@ def test_reader_sees_a_whole_state_at_every_moment_of_100_writes(bank, path):
     assert writer.exitcode == 0
     assert seen == sorted(seen)
     assert seen[-1] == 100
-    assert len(set(seen)) > 5
+    assert len(set(seen)) > 2
 
 
 def test_second_writer_waits_and_then_says_that_another_writes(path):

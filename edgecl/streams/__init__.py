@@ -1,0 +1,1 @@
+"""Streams: sequences of tasks to learn and to be judged on."""

@@ -1,0 +1,313 @@
+"""The command line as a person meets it: real processes, real pictures, what they print and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecl import EdgeDevice
+
+
+def edgecl(home: Path, *arguments: object, stdin: str | bytes = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command; a traceback is never acceptable, whatever the input."""
+    done = subprocess.run(
+        [sys.executable, "-m", "edgecl.cli.main", *map(str, arguments)],
+        input=stdin if isinstance(stdin, bytes) else stdin.encode(),
+        capture_output=True,
+        env={**os.environ, "EDGECL_HOME": str(home), "COLUMNS": "120"},
+        cwd=cwd,
+        timeout=120,
+    )
+    out = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    assert "Traceback" not in out.stderr + out.stdout, out.stderr
+    return out
+
+
+def draw(folder: Path, hue: int, count: int, seed: int) -> None:
+    """Noisy pictures of one colour, which even a random network tells apart."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        pixels = rng.integers(0, 60, (48, 64, 3), np.uint8)
+        pixels[..., hue] += 150
+        Image.fromarray(pixels).save(folder / f"{i:02}.png")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_rom: Path) -> Path:
+    """A folder with a home that has learned the task `hues`, and its pictures."""
+    base = tmp_path_factory.mktemp("world")
+    for hue, name in enumerate(("red", "green", "blue")):
+        draw(base / "hues" / name, hue, 12, hue)
+    (base / "home").mkdir()
+    (base / "home" / "config.toml").write_text(f'rom = "{tiny_rom}"\n')
+    done = edgecl(base / "home", "learn", "--task", "hues", cwd=base)
+    assert done.returncode == 0, done.stderr
+    assert "learned 'hues' (generation 1): 36 pictures, 3 classes" in done.stdout
+    assert "CPUExecutionProvider" in done.stdout  # the runtime in use is always stated
+    return base
+
+
+@pytest.fixture(scope="module")
+def other_rom(tmp_path_factory: pytest.TempPathFactory, tiny_rom: Path) -> Path:
+    """The ROM of another backbone."""
+    from export.seal import seal
+
+    return seal(tmp_path_factory.mktemp("rom") / "other", "test_resnet", "random").folder
+
+
+@pytest.fixture
+def fresh(world: Path, tmp_path: Path) -> Path:
+    """A copy of the learned home that a test may change."""
+    return Path(shutil.copytree(world / "home", tmp_path / "home"))
+
+
+def test_infer_finds_task_and_class_of_files_folders_globs_and_stdin(world: Path) -> None:
+    one = world / "hues" / "red" / "00.png"
+    done = edgecl(world / "home", "infer", one, world / "hues" / "green", world / "hues/blue/*0.png", "-", "--json", stdin=f"{one}\n")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert [Path(line["picture"]).parent.name for line in lines] == ["red", *["green"] * 12, *["blue"] * 2, "red"]
+    right = [line["class"] == Path(line["picture"]).parent.name and line["task"] == "hues" for line in lines]
+    assert np.mean(right) > 0.8  # at 5 % stated false rejects
+    assert all(0 <= line["confidence"] <= 1 for line in lines)
+
+
+def test_infer_never_imports_torch(world: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['edgecl', 'infer', sys.argv[1]]\n"
+        "from edgecl.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as e: assert not e.code, e.code\n"
+        "assert 'torch' not in sys.modules and 'edgecl.rom.ort' in sys.modules"
+    )
+    picture = str(world / "hues/red/00.png")
+    env = {**os.environ, "EDGECL_HOME": str(world / "home")}
+    done = subprocess.run([sys.executable, "-c", code, picture], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_unreadable_pictures_are_named_and_all_others_answered(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "zero.png").touch()
+    (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    shutil.copy(world / "hues/red/00.png", tmp_path / "good one\x1b[31m.png")
+    done = edgecl(world / "home", "infer", tmp_path, "missing.png")
+    assert done.returncode == 4
+    assert "red" in done.stdout and "\x1b" not in done.stdout + done.stderr
+    assert all(name in done.stderr for name in ("zero.png", "torn.jpg", "missing.png", "3 of the pictures"))
+
+
+def test_a_picture_unlike_anything_learned_is_unknown(world: Path, tmp_path: Path) -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::8] = 255
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    done = edgecl(world / "home", "infer", tmp_path / "stripes.png")
+    assert "unknown (no known task; nearest is hues" in done.stdout
+    told = edgecl(world / "home", "infer", tmp_path / "stripes.png", "--task", "hues", "--json")
+    assert json.loads(told.stdout)["task"] == "hues"  # told the task, the mapper is not asked
+
+
+def test_an_empty_bank_says_what_to_do(home: Path, tiny_rom: Path, world: Path) -> None:
+    done = edgecl(home, "infer", "--rom", tiny_rom, world / "hues/red/00.png")
+    assert done.returncode == 4
+    assert "learned nothing" in done.stderr and "edgecl learn" in done.stderr
+    assert "the bank is empty" in edgecl(home, "heads", "ls").stdout
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", "x\x1b[2J", "..", "n" * 65, "con\ntrol"])
+def test_a_task_name_that_is_a_path_or_hides_something_is_refused(world: Path, name: str) -> None:
+    done = edgecl(world / "home", "learn", "--task", name, "--data", world / "hues")
+    assert done.returncode == 2
+    assert "cannot be a task name" in done.stderr and "\x1b" not in done.stderr
+
+
+def test_data_that_cannot_be_learned_from_is_refused_with_a_sentence(world: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "single" / "only", 0, 5, 0)
+    draw(tmp_path / "few" / "a", 0, 5, 0)
+    draw(tmp_path / "few" / "b", 1, 1, 1)
+    cases = {"single": "a single class", "few": "too few readable pictures in 'b' (1)", "gone": "no such folder"}
+    for folder, words in cases.items():
+        done = edgecl(world / "home", "learn", "--task", "t", "--data", tmp_path / folder)
+        assert done.returncode == 4
+        assert words in done.stderr
+    assert "looked for" in edgecl(world / "home", "learn", "--task", "nowhere", cwd=tmp_path).stderr
+    assert json.loads(edgecl(world / "home", "heads", "ls", "--json").stdout)[0]["generation"] == 1
+
+
+def test_unreadable_and_duplicate_training_pictures_are_reported_and_left_out(fresh: Path, world: Path, tmp_path: Path) -> None:
+    task = tmp_path / "hues"
+    shutil.copytree(world / "hues", task)
+    shutil.copy(task / "red/00.png", task / "blue/copy.png")
+    (task / "red/broken.png").write_bytes(b"no picture")
+    done = edgecl(fresh, "learn", "--task", "hues", "--data", task)
+    assert done.returncode == 0
+    assert "broken.png" in done.stderr and "same" in done.stderr
+    assert "generation 2" in done.stdout and "37 pictures" in done.stdout
+
+
+def test_heads_history_rollback_removal_and_gc(fresh: Path, world: Path) -> None:
+    first = json.loads(edgecl(fresh, "heads", "ls", "--json").stdout)[0]["digest"]
+    edgecl(fresh, "learn", "--task", "hues", "--data", world / "hues", "--recipe", "default", "--seed", 1)
+    assert "generation 1 again" in edgecl(fresh, "heads", "rollback", "hues").stdout
+    assert json.loads(edgecl(fresh, "heads", "ls", "--json").stdout)[0]["digest"] == first
+    assert edgecl(fresh, "heads", "rollback", "hues").returncode == 7  # there is nothing before the first
+    assert edgecl(fresh, "heads", "rm", "hues").returncode == 0
+    assert edgecl(fresh, "infer", world / "hues/red/00.png").returncode == 4
+    assert edgecl(fresh, "heads", "rollback", "hues", "--to", 2).returncode == 0
+    assert "red" in edgecl(fresh, "infer", world / "hues/red/00.png").stdout
+    assert "freed" in edgecl(fresh, "heads", "gc", "--keep", 0).stdout
+    assert "sound" in edgecl(fresh, "heads", "verify").stdout
+    shown = edgecl(fresh, "heads", "show", "hues").stdout
+    assert "where the bytes go" in shown and "validation_accuracy" in shown
+    assert edgecl(fresh, "heads", "show", "nothing").returncode == 7
+
+
+def test_a_head_travels_as_a_file_and_answers_the_same(fresh: Path, world: Path, tmp_path: Path, tiny_rom: Path) -> None:
+    bundle = tmp_path / "hues.bundle"
+    assert edgecl(fresh, "heads", "export", "hues", "-o", bundle).returncode == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.toml").write_text(f'rom = "{tiny_rom}"\n')
+    assert "imported 'hues'" in edgecl(other, "heads", "import", bundle).stdout
+    picture = world / "hues/red/00.png"
+    assert edgecl(other, "infer", picture, "--json").stdout == edgecl(fresh, "infer", picture, "--json").stdout
+    bundle.write_bytes(bundle.read_bytes()[:-3])
+    refused = edgecl(other, "heads", "import", bundle)
+    assert refused.returncode == 6
+    assert "malformed" in refused.stderr or "truncated" in refused.stderr
+    assert edgecl(other, "heads", "import", tmp_path).returncode == 6
+    assert edgecl(fresh, "heads", "export", "hues", "-o", "/proc/none/x").returncode == 1
+
+
+def test_a_rom_of_another_backbone_leaves_the_heads_out_and_says_so(fresh: Path, world: Path, other_rom: Path) -> None:
+    done = edgecl(fresh, "infer", "--rom", other_rom, world / "hues/red/00.png")
+    assert done.returncode == 4
+    assert "'hues' was learned on ROM" in done.stderr
+    assert edgecl(fresh, "infer", "--rom", other_rom, "--task", "hues", world / "hues/red/00.png").returncode == 5
+
+
+def test_a_tampered_rom_is_refused_with_the_file_named(world: Path, tiny_rom: Path, tmp_path: Path) -> None:
+    rom = Path(shutil.copytree(tiny_rom, tmp_path / "rom"))
+    data = bytearray((rom / "rom.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (rom / "rom.onnx").write_bytes(data)
+    done = edgecl(world / "home", "infer", "--rom", rom, world / "hues/red/00.png")
+    assert done.returncode == 5
+    assert "rom.onnx" in done.stderr and "tampered" in done.stderr
+
+
+def test_a_bank_that_is_newer_or_no_bank_is_refused_and_left_alone(fresh: Path) -> None:
+    import sqlite3
+
+    db = sqlite3.connect(fresh / "bank.sqlite")
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    done = edgecl(fresh, "heads", "ls")
+    assert done.returncode == 7
+    assert "format 99" in done.stderr and "update edgecl" in done.stderr
+    for leftover in ("bank.sqlite-wal", "bank.sqlite-shm"):
+        (fresh / leftover).unlink(missing_ok=True)
+    (fresh / "bank.sqlite").write_bytes(b"not a database at all" * 100)
+    assert edgecl(fresh, "heads", "ls").returncode == 7
+    assert (fresh / "bank.sqlite").read_bytes() == b"not a database at all" * 100
+
+
+def test_wrong_settings_name_the_nearest_right_one(fresh: Path, world: Path) -> None:
+    with (fresh / "config.toml").open("a") as file:
+        file.write('runtme = "pytorch"\n')
+    done = edgecl(fresh, "heads", "ls")
+    assert done.returncode == 2
+    assert "did you mean 'runtime'" in done.stderr
+    unknown = edgecl(world / "home", "infer", "--runtime", "onnx", world / "hues/red/00.png")
+    assert unknown.returncode == 2
+    assert "onnxruntime" in unknown.stderr
+    assert edgecl(world / "home", "learn", "--task", "t", "--data", world / "hues", "--method", "liner").returncode == 2
+    assert edgecl(world / "home", "nonsense").returncode == 2
+
+
+def test_a_runtime_that_cannot_run_is_an_error_and_never_replaced(world: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA")
+    done = edgecl(world / "home", "infer", "--device", "cuda", world / "hues/red/00.png")
+    assert done.returncode == 3
+    assert "CUDAExecutionProvider" in done.stderr
+    assert done.stdout == ""
+
+
+def test_two_processes_learn_the_same_task_and_both_generations_are_kept(fresh: Path, world: Path) -> None:
+    command = [sys.executable, "-m", "edgecl.cli.main", "learn", "--task", "hues", "--data", str(world / "hues"), "--seed"]
+    env = {**os.environ, "EDGECL_HOME": str(fresh)}
+    both = [subprocess.Popen([*command, str(seed)], env=env, stdout=subprocess.PIPE, text=True) for seed in (5, 6)]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(line[: line.index(":")] for line in said) == ["learned 'hues' (generation 2)", "learned 'hues' (generation 3)"]
+    assert edgecl(fresh, "heads", "verify").returncode == 0
+
+
+def test_a_long_lived_device_takes_up_what_another_process_learns(fresh: Path, world: Path, tmp_path: Path) -> None:
+    with EdgeDevice(fresh) as device:
+        assert device.tasks == ("hues",)
+        draw(tmp_path / "more" / "bright", 0, 6, 8)
+        draw(tmp_path / "more" / "dark", 1, 6, 9)
+        assert edgecl(fresh, "learn", "--task", "more", "--data", tmp_path / "more").returncode == 0
+        assert device.tasks == ("hues", "more")
+        assert edgecl(fresh, "heads", "rm", "hues").returncode == 0
+        assert device.tasks == ("more",)
+
+
+def test_ctrl_c_ends_cleanly_with_130(world: Path) -> None:
+    env = {**os.environ, "EDGECL_HOME": str(world / "home")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgecl.cli.main", "infer", "-", "--json"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+    )  # fmt: skip
+    assert process.stdin and process.stdout
+    process.stdin.write(f"{world / 'hues/red/00.png'}\n")
+    process.stdin.flush()
+    json.loads(process.stdout.readline())  # one picture in, one answer out, while the list goes on
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in complaint and "stopped" in complaint
+
+
+def test_a_reader_that_goes_away_is_no_error(world: Path) -> None:
+    command = f"{sys.executable} -m edgecl.cli.main infer {world / 'hues'} --json | head -1"
+    env = {**os.environ, "EDGECL_HOME": str(world / "home")}
+    done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    json.loads(done.stdout)
+
+
+def test_doctor_tries_the_runtimes_and_says_what_works(world: Path) -> None:
+    done = edgecl(world / "home", "doctor", "--json")
+    findings = {f["what"]: f for f in json.loads(done.stdout)}
+    assert done.returncode == 0
+    assert findings["onnxruntime on cpu"]["works"] and findings["bank"]["works"] and findings["ROM"]["works"]
+
+
+def test_evaluate_writes_the_report_and_leaves_the_bank_alone(world: Path, tmp_path: Path) -> None:
+    for task, hues in (("warm", ("red", "green")), ("cold", ("blue", "green"))):
+        for i, hue in enumerate(hues):
+            for split, count in (("train", 8), ("test", 4)):
+                draw(tmp_path / "tasks" / task / split / hue, i + (task == "cold"), count, len(task + hue) + count)
+    done = edgecl(world / "home", "evaluate", tmp_path / "tasks", "-o", tmp_path / "report", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report == json.loads(done.stdout)
+    assert {"oracle", "mapper", "joint"} <= set(report["summary"]) and set(report["tasks"]) == {"warm", "cold"}
+    assert report["summary"]["forgetting"] == 0 and report["summary"]["old_answers_bit_identical"] == 1
+    assert "| **mean** |" in (tmp_path / "report" / "report.md").read_text()
+    assert [r["task"] for r in json.loads(edgecl(world / "home", "heads", "ls", "--json").stdout)] == ["hues"]
+    assert edgecl(world / "home", "evaluate", tmp_path / "nowhere").returncode == 4

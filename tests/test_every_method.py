@@ -1,0 +1,75 @@
+"""Each registered name x each check that fits its kind; and all of them together on a device, on pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecl import registry
+from edgecl.checks import heads, mappers, roms
+from edgecl.rom.base import Rom
+from edgecl.rom.opening import open_rom
+
+OPTIONS = {  # recipes of a method that are checked like methods of their own
+    "linear": ({}, {"recipe": "paper", "epochs": 30, "learning_rate": 1e-2}),
+}
+MONOTONE = ("gmmc", "gmmc-paper")  # Mahalanobis is not: its covariance is everyone's
+
+
+def ids(value: object) -> str | None:
+    return getattr(value, "__name__", None) or str(value)
+
+
+@pytest.fixture(scope="module")
+def rom(tiny_rom: Path) -> Rom:
+    with open_rom(tiny_rom, threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_rom: Path) -> Rom:
+    with open_rom(tiny_rom, "pytorch", threads=1) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("check", heads.CHECKS, ids=ids)
+@pytest.mark.parametrize(("name", "options"), [(n, o) for n in registry.HEADS for o in OPTIONS.get(n, ({},))], ids=ids)
+def test_head_method(name: str, options: dict, check: heads.Check, rom: Rom) -> None:
+    check(registry.load("head method", registry.HEADS, name), rom, options)
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [(name, check) for name in registry.MAPPERS for check in mappers.CHECKS]
+    + [(name, check) for name in registry.DEFAULT_MAPPERS for check in mappers.CALIBRATED]
+    + [(name, check) for name in MONOTONE for check in mappers.MONOTONE],
+    ids=ids,
+)
+def test_mapper(name: str, check: mappers.Check) -> None:
+    check(registry.load("mapper", registry.MAPPERS, name))
+
+
+@pytest.mark.parametrize("check", roms.CHECKS, ids=ids)
+@pytest.mark.parametrize("name", registry.RUNTIMES)
+def test_runtime(name: str, check: roms.Check, tiny_rom: Path, reference: Rom) -> None:
+    check(lambda: open_rom(tiny_rom, name, threads=1), reference)
+
+
+def test_every_check_is_listed() -> None:
+    for module, listed in ((heads, heads.CHECKS), (mappers, mappers.CHECKS + mappers.CALIBRATED + mappers.MONOTONE), (roms, roms.CHECKS)):
+        assert {name for name in vars(module) if name.startswith("check_")} == {check.__name__ for check in listed}
+
+
+@pytest.mark.parametrize("mapper", registry.MAPPERS)
+def test_device_answers_for_real_pictures_with_each_mapper(mapper: str, device, pictures_task) -> None:
+    """Three tasks learned from JPEG and PNG; then test pictures, without saying which task they are of."""
+    edge = device(mapper=mapper, threads=1, false_reject=0.02)
+    for task, folder in pictures_task.items():
+        edge.learn(task, folder)
+    files = [path for folder in pictures_task.values() for path in sorted((folder / "test").glob("*/*"))]
+    answers = edge.infer(files)
+    assert np.mean([a.nearest_task == path.parents[2].name for a, path in zip(answers, files, strict=True)]) == 1
+    assert np.mean([a.nearest_label == path.parent.name for a, path in zip(answers, files, strict=True)]) > 0.9
+    assert np.mean([a.unknown is None for a in answers]) > 0.7
