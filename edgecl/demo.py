@@ -29,10 +29,10 @@ from edgecl.metrics.accuracy import macro
 from edgecl.pictures.reading import Progress, read_features, silent
 from edgecl.streams.base import TaskPictures
 from edgecl.streams.datasets import digits, faces, instruments, mnist, snapshots, solar_cells, textures
+from edgecl.text import printable
 from edgecl.types import Floats, Prediction
 
 QUICK = {"train": 60, "test": 40}
-KEPT_PICTURES = 2  # of each task, for playing on
 CHILD = "import sys; from edgecl.demo import learn_aloud; learn_aloud(*sys.argv[1:])"
 
 Tell = Callable[[str], None]
@@ -105,6 +105,7 @@ class Example:
     """One answer, and what the picture shows."""
 
     truth: str
+    known: bool  # of a task that was learned
     answer: Prediction
 
 
@@ -136,10 +137,17 @@ class Result:
         return {"held": self.held, "summary": self.summary, **dataclasses.asdict(self)}
 
 
+def vacant(home: Path) -> None:
+    """Raises ConfigError when `home` is anything but a new or an empty folder."""
+    if home.exists() and not (home.is_dir() and not any(home.iterdir())):
+        raise ConfigError(
+            f"{printable(home)} is there already and not empty; the demo wants a new folder for its device"
+        )
+
+
 def prepare(home: Path, rom: Path, config: DeviceConfig) -> None:
-    """A new device in `home`, with the ROM and the settings of another. Raises ConfigError when a device lives there."""
-    if (home / "bank.sqlite").exists() or (home / "config.toml").exists():
-        raise ConfigError(f"a device lives in {home} already; the demo wants a new folder, or one that is empty")
+    """A new device in `home`, with the ROM and the settings of another. Raises ConfigError when the folder is in use."""
+    vacant(home)
     settings = {
         "rom": str(rom.absolute()),
         "runtime": config.runtime,
@@ -153,7 +161,7 @@ def prepare(home: Path, rom: Path, config: DeviceConfig) -> None:
         lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.items()]
         (home / "config.toml").write_text("".join(lines), encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"the demo cannot write into {home}: {error.strerror}") from error
+        raise ConfigError(f"the demo cannot write into {printable(home)}: {error.strerror}") from error
 
 
 def run(
@@ -176,26 +184,26 @@ def run(
     steps: list[Step] = []
     with EdgeDevice(home, say=tell) as device:
         rom, total = device.rom, len(tasks)
-        tell(f"Backbone {rom.image.backbone}, ROM {rom.rom_id[:12]}, {rom.runtime} on {rom.provider}; frozen from here on.")
+        tell(f"One frozen network, {rom.image.backbone}, on {rom.runtime} {rom.provider}.")
         tell("")
-        tell("Learn one task after another. After each, ask every earlier head again about its")
-        tell("test pictures: its scores must be the same to the last bit.")
+        tell("It learns one task after another. After each, every earlier head is asked again")
+        tell("about its test pictures: the scores (shown by their SHA-256) must be the same to")
+        tell("the last bit.")
         tell("")
         for number, task in enumerate(tasks[:-1], 1):
             with watch() as progress:
-                report = device.learn_pictures(
-                    task.name, task.train, task.train_labels, task.classes, progress=_staged(task.name, progress)
-                )
-                tell(_learned(number, total, report))
-                reports.append(report)
+                aloud = _staged(task.name, progress)
+                report = device.learn_pictures(task.name, task.train, task.train_labels, task.classes, progress=aloud)
                 step = memory.compare(device, report.task)
-                memory.add(device, task, report, _staged(task.name, progress))
-            steps.append(step)
+                memory.add(device, task, report, aloud)
+            tell(_learned(number, total, report))
             _tell_step(step, tell)
+            reports.append(report)
+            steps.append(step)
     last = tasks[-1]
     folder = home / "pictures" / "learn" / last.name
     tell("")
-    tell(f"Power cut: another process learns '{last.name}' and is killed (SIGKILL) in the middle.")
+    tell(f"Power cut: a process that learns '{last.name}' is killed in the middle (SIGKILL).")
     with watch() as progress:
         _write_folder(folder, last)
         stage = _cut(home, last.name, folder, _staged(last.name, progress))
@@ -205,22 +213,24 @@ def run(
             step = memory.compare(device, "the power cut", again=_staged("asking every head again", progress))
         steps.append(step)
         state = "is there, whole" if there else "is not there, not even in part"
-        tell(f"      Killed while {stage}. After the restart '{last.name}' {state}; all")
-        tell("      test pictures of the earlier tasks were read again, through the network:")
+        tell(f"      It was {stage}. After the restart '{last.name}' {state}.")
+        tell("      The earlier tasks' test pictures go through network and heads again:")
         _tell_step(step, tell)
         tell("")
         with watch() as progress:
             report = device.learn(last.name, folder, progress=_staged(last.name, progress))
             step = memory.compare(device, report.task)
             memory.add(device, last, report, _staged(last.name, progress))
-        tell(_learned(total, total, report) + ", with what was read before the cut")
+        tell(_learned(total, total, report) + " (*)")
         reports.append(report)
         steps.append(step)
         _tell_step(step, tell)
         count = sum(len(task.test) for task in [*tasks, *strangers])
         tell("")
-        tell(f"Now {count} test pictures of these {total} tasks and of {len(strangers)} it never saw, shuffled,")
-        tell("without saying which task a picture is from.")
+        tell(
+            f"Now it is asked about {count} test pictures, of these {total} tasks and of {len(strangers)} that it never"
+        )
+        tell("saw, shuffled, and is not told which task a picture is from.")
         with watch() as progress:
             answers, seconds = _ask(device, [*tasks, *strangers], progress)
         rows = [
@@ -228,7 +238,7 @@ def run(
             for task, report, own in zip(tasks, reports, answers, strict=False)
         ]
         others = [_stranger(task, own) for task, own in zip(strangers, answers[total:], strict=True)]
-        kept = _keep(home, [*tasks, *strangers], answers)
+        kept = _keep(home, [*tasks, *strangers], answers, total)
         conditions = {
             "backbone": rom.image.backbone,
             "rom_id": device.rom.rom_id,
@@ -237,7 +247,7 @@ def run(
             "stated_false_reject": device.config.false_reject,
             "killed_while": stage,
         }
-    examples = _examples(kept, len(rows) * KEPT_PICTURES)
+    examples = _examples(kept)
     return Result(rows, others, steps, examples, 1e3 * seconds / count, conditions, time.perf_counter() - started)
 
 
@@ -305,13 +315,15 @@ def _tell_step(step: Step, tell: Tell) -> None:
     verdict = "all bit-identical" if step.identical else "NOT ALL BIT-IDENTICAL"
     bundles = "bundles unchanged" if step.unchanged else "BUNDLES CHANGED"
     tell(f"      {digests}")
-    tell(f"      {verdict}; {bundles}; bank {'verified' if not step.problems else 'DAMAGED: ' + '; '.join(step.problems)}")
+    tell(
+        f"      {verdict}; {bundles}; bank {'verified' if not step.problems else 'DAMAGED: ' + '; '.join(step.problems)}"
+    )
 
 
 def _cut(home: Path, task: str, folder: Path, progress: Progress) -> str:
     """Let another process learn, and kill it when it begins to make the head; what it was doing."""
-    command = [sys.executable, "-c", CHILD, str(home), task, str(folder)]
-    stage = "starting"
+    command = [sys.executable, "-P", "-c", CHILD, str(home), task, str(folder)]
+    stage = ""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
@@ -320,12 +332,10 @@ def _cut(home: Path, task: str, folder: Path, progress: Progress) -> str:
             stage, done, total = line.rstrip("\n").split("\t")
             progress(stage, int(done), int(total))
             if stage != "reading features":
-                break
-        child.kill()
-        complaint = child.stderr.read().strip()
-    if stage == "starting":
-        raise EdgeclError(f"the process that was to be killed ended by itself: {complaint or 'it said nothing'}")
-    return stage
+                child.kill()
+                return stage
+        reason = child.stderr.read().strip() or "it said nothing"
+    raise EdgeclError(f"the process that was to be killed ended by itself while {stage or 'starting'}: {reason}")
 
 
 def _ask(device: EdgeDevice, tasks: Sequence[TaskPictures], progress: Progress) -> tuple[list[list[Prediction]], float]:
@@ -371,28 +381,40 @@ def _stranger(task: TaskPictures, answers: Sequence[Prediction]) -> Unseen:
     return Unseen(task.name, n, (n - len(claimed)) / n, len(claimed) / n, counts)
 
 
-def _keep(home: Path, tasks: Sequence[TaskPictures], answers: Sequence[Sequence[Prediction]]) -> list[Example]:
-    """Write a few test pictures of each task into home/pictures, one that was answered wrongly among them if there is one."""
+def _keep(
+    home: Path, tasks: Sequence[TaskPictures], answers: Sequence[Sequence[Prediction]], known: int
+) -> list[Example]:
+    """Write two test pictures of each task into home/pictures: a typical one, and a miss where there is one.
+
+    known: how many of `tasks`, the first, were learned; for the others "unknown" is right.
+    """
     kept = []
     (home / "pictures").mkdir(parents=True, exist_ok=True)
-    for task, own in zip(tasks, answers, strict=True):
+    for t, (task, own) in enumerate(zip(tasks, answers, strict=True)):
         truth = [task.classes[label] for label in task.test_labels]
-        good = [a.label == label and a.task == task.name for a, label in zip(own, truth, strict=True)]
-        first = sorted(range(len(own)), key=lambda i: (not good[i], own[i].unknown is None, i))
-        for number, i in enumerate([first[0], first[-1]][:KEPT_PICTURES], 1):
+        good = [
+            (a.task, a.label) == (task.name, label) if t < known else a.unknown is not None
+            for a, label in zip(own, truth, strict=True)
+        ]
+        order = sorted(range(len(own)), key=lambda i: (not good[i], own[i].unknown is None))
+        for number, i in enumerate((order[0], order[-1]), 1):
             path = home / "pictures" / f"{task.name}-{number}.png"
             Image.fromarray(task.test[i]).save(path)
-            kept.append(Example(f"{task.name} / {truth[i]}", dataclasses.replace(own[i], source=path.name)))
+            answer = dataclasses.replace(own[i], source=path.name)
+            kept.append(Example(f"{task.name} / {truth[i]}", t < known, answer))
+        if t >= known:  # so that it can be taught next
+            _write_folder(home / "pictures" / "learn" / task.name, task)
     return kept
 
 
-def _examples(kept: Sequence[Example], known: int) -> list[Example]:
-    """A right answer, a wrong one where there is one, and an "unknown" for a task never learned."""
-    right = [e for e in kept[:known] if f"{e.answer.task} / {e.answer.label}" == e.truth]
-    wrong = [e for e in kept[:known] if e.answer.unknown is None and e not in right]
-    strange = [e for e in kept[known:] if e.answer.unknown]
-    claimed = [e for e in kept[known:] if not e.answer.unknown]
-    return right[:1] + wrong[:1] + strange[:1] + claimed[:1]
+def _examples(kept: Sequence[Example]) -> list[Example]:
+    """Of the known and of the unseen tasks each a right answer and, where there is one, a wrong one."""
+    given = [e for e in kept if e.answer.unknown is None]
+    right = [e for e in given if f"{e.answer.task} / {e.answer.label}" == e.truth]
+    wrong = [e for e in given if e.known and e not in right]
+    refused = [e for e in kept if e.answer.unknown and not e.known]
+    claimed = [e for e in given if not e.known]
+    return right[:1] + wrong[-1:] + refused[:1] + claimed[-1:]
 
 
 def _write_folder(folder: Path, task: TaskPictures) -> None:

@@ -335,7 +335,7 @@ class EdgeDevice:
                 self._say(f"'{task}' is left out: {error}")
                 continue
             bundles[digest], here[task] = bundle, digest
-        for task in set(mapper.tasks) - set(here):
+        for task in set(self._tasks) - set(here):
             mapper.remove(task)
         self._bundles, self._tasks, self._seen = bundles, here, version
 

@@ -1,2 +1,78 @@
-def bench() -> None:
-    """placeholder"""
+"""`edgecl bench`: latency, throughput and bytes, against the floor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecl.cli.common import (
+    DeviceOption,
+    JsonOption,
+    MapperOption,
+    RomOption,
+    RuntimeOption,
+    ThreadsOption,
+    open_device,
+    progress,
+    say,
+)
+from edgecl.errors import ConfigError
+
+
+def bench(
+    tasks: Annotated[int | None, typer.Option("--tasks", min=1, help="Synthetic tasks on the large device. Default: 100.")] = None,
+    batch: Annotated[str, typer.Option("--batch", help="Batch sizes, such as 1,8,32.")] = "",
+    pictures: Annotated[Path | None, typer.Option("--pictures", help="Folder of pictures to measure with; else some are made.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few rounds of everything: a trial, not a measurement.")] = False,
+    targets: Annotated[bool, typer.Option("--targets", help="The sizes of docs/benchmarks.md, each held against its target.")] = False,
+    against: Annotated[Path | None, typer.Option("--against", help="A saved report to compare with.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File for the report, JSON.")] = None,
+    rom: RomOption = None,
+    runtime: RuntimeOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    mapper: MapperOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure this machine: each step, the whole against the raw runtime, learning, starting, bytes. Your bank is not touched."""
+    from edgecl.bench import report as reports
+    from edgecl.bench import suite
+    from edgecl.bench.pictures import of_folder
+
+    if quick and targets:
+        raise ConfigError("--quick and --targets exclude each other: a trial of few rounds says nothing about a target")
+    settings = suite.QUICK if quick else suite.TARGETS if targets else suite.Settings()
+    settings = suite.with_options(settings, tasks, _sizes(batch))
+    old = reports.load(against) if against else None  # before minutes of measuring
+    with open_device(rom=rom, runtime=runtime, device=device, threads=threads, mapper=mapper) as edge:
+        c = edge.config
+        shown = of_folder(pictures, max(settings.learn, suite.MIXED)) if pictures else None
+        place = suite.Place(edge.rom_folder, c.runtime, c.device, c.threads, c.mapper, shown)
+    with progress() as bar:
+        result = suite.run(place, settings, bar)
+    if output is not None:
+        reports.save(result, output)
+        say(f"wrote {output}")
+    if as_json:
+        print(json.dumps(result.to_dict()))
+    else:
+        print(reports.markdown(result, targets_only=targets))
+    if old is not None:
+        table = reports.comparison(*reports.compare(old, result))
+        if as_json:
+            say(table)
+        else:
+            print("\n" + table)
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        sizes = [0]
+    if any(not 1 <= size <= 1024 for size in sizes):
+        raise ConfigError(f"--batch takes numbers from 1 to 1024 with commas between them, such as 1,8,32; got '{text[:40]}'")
+    return sizes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from edgecl.cli.common import (
     say,
 )
 from edgecl.cli.infer import sentence
+from edgecl.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,17 +48,25 @@ def demo(
 ) -> None:
     """Learn tasks one after another on real pictures, forget nothing, answer untold. Your own bank is not touched."""
     from edgecl import config
-    from edgecl.demo import learned, prepare, run, unseen
+    from edgecl.demo import learned, prepare, run, unseen, vacant
     from edgecl.rom.opening import ensure_default
 
     started = time.perf_counter()
+    if keep:
+        vacant(keep)
     tell = say if as_json else _print
     tasks, strangers = learned(quick), unseen(quick)
     home = config.home()
-    given = {"rom": str(rom) if rom else None, "runtime": runtime, "device": device, "threads": threads, "mapper": mapper}
+    given = {
+        "rom": str(rom) if rom else None,
+        "runtime": runtime,
+        "device": device,
+        "threads": threads,
+        "mapper": mapper,
+    }
     settings = config.load(home, given)
-    tell(f"edgecl demo: {len(tasks)} tasks for one device, which is never told the task of a picture.")
-    tell(f"The device lives in {keep if keep else 'a temporary folder'}; your own bank is not touched.")
+    tell(f"edgecl demo: one device, {len(tasks)} tasks, real pictures, no task labels.")
+    tell(f"It lives in {printable(keep) if keep else 'a temporary folder'}; your own bank is not touched.")
     begun = time.perf_counter()
     image = Path(settings.rom).expanduser() if settings.rom else ensure_default(home / "rom", tell)
     exported = time.perf_counter() - begun
@@ -68,6 +79,8 @@ def demo(
         _report(result, exported, tell)
         if keep:
             _play_on(keep, result, tell)
+        else:
+            tell("With --keep FOLDER the device stays, to play on with.")
     if not result.held:
         say("FAILED: something that was learned has changed; see the lines in capitals above")
         raise typer.Exit(1)
@@ -83,45 +96,50 @@ def _report(result: Result, exported: float, tell: Callable[[str], None]) -> Non
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
+    stated = f"{result.conditions['stated_false_reject']:.0%}"
     tell("")
     console.print(_table(result))
-    tell("train, test  pictures; nothing is tested on what was learned from")
-    tell("oracle       right class when told the task    mapper  right task found, untold")
-    tell("joint        right task and class, untold; 'unknown' not allowed")
-    tell(f"right, unknown, wrong  the answer as you get it; 'unknown' may be up to {_stated(result)} a task,")
-    tell("             and as much for its classes; for a task never seen it is the right answer")
     tell("")
-    tell("Some single answers, as edgecl infer prints them (what it is really):")
+    tell("train, test: pictures. s, kB: seconds to learn the task, size of its head.")
+    tell("oracle: right class when told the task. Not told: mapper: right task; joint: right")
+    tell('task and class. right, unknown, wrong: the final answer, where "unknown" is allowed')
+    tell(f"(set to happen to {stated} of a known task's pictures as to task, {stated} as to class).")
+    tell("* Its pictures had been read before the power cut, and were kept.")
+    for other in result.unseen:
+        taken = ", ".join(f"{name} {count}" for name, count in other.taken_for.items())
+        if taken:
+            tell(f"Never seen and yet claimed: {other.task}, of {other.test} pictures taken for {taken}.")
+    tell("")
+    tell("Single answers, hits and misses, as edgecl infer prints them:")
     for example in result.examples:
         tell(f"  {sentence(example.answer)}")
-        tell(f"      ({example.truth})")
+        tell(f"    truth: {example.truth}{'' if example.known else ', never learned'}")
     tell("")
+    if result.held:
+        asked = sum(len(step.digests) for step in result.steps)
+        tell(f"Earlier heads were asked again {asked} times: every score the same to the last bit.")
     made = f", {exported:.0f} s of it to make the ROM, once" if exported > 1 else ""
-    checks = len(result.steps) - 1
-    tell(f"Checked {checks} times: every earlier score bit-identical, every bundle unchanged." if result.held else "")
-    tell(f"{result.answer_ms:.1f} ms an answer on {result.conditions['ran_on']}; the whole demo took {result.seconds:.0f} s{made}.")
-
-
-def _stated(result: Result) -> str:
-    return f"{result.conditions['stated_false_reject']:.0%}"
+    tell(f"{result.answer_ms:.1f} ms an answer; {result.seconds:.0f} s in all{made}.")
 
 
 def _table(result: Result) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("task", no_wrap=True)
     for name in ("classes", "train", "s", "kB", "test", "oracle", "mapper", "joint", "right", "unknown", "wrong"):
         table.add_column(name, justify="right", no_wrap=True)
     shares = ("oracle", "mapper", "joint", "right", "unknown", "wrong")
     for row in result.rows:
         values = [f"{getattr(row, name):.0%}" for name in shares]
+        mark = "*" if row is result.rows[-1] else ""
+        size = f"{row.bytes / 1000:.0f}"
         table.add_row(
-            row.task, str(row.classes), str(row.train), f"{row.seconds:.1f}", f"{row.bytes / 1000:.0f}", str(row.test), *values
+            row.task, str(row.classes), str(row.train), f"{row.seconds:.1f}{mark}", size, str(row.test), *values
         )
     table.add_row("mean", "", "", "", "", "", *(f"{result.summary[name]:.0%}" for name in shares), style="bold")
-    table.add_section()
+    table.add_row("never seen:")
     for other in result.unseen:
         values = ["-", "-", "-", "-", f"{other.unknown:.0%}", f"{other.wrong:.0%}"]
         table.add_row(other.task, "-", "-", "-", "-", str(other.test), *values)
@@ -129,11 +147,21 @@ def _table(result: Result) -> Table:
 
 
 def _play_on(home: Path, result: Result, tell: Callable[[str], None]) -> None:
-    edgecl = f"edgecl --home {shlex.quote(str(home))}"
+    edgecl = f"{_command()} --home {shlex.quote(str(home))}"
     pictures = shlex.quote(str(home / "pictures"))
-    last = result.rows[-1].task
     tell("")
-    tell("Play on:")
+    tell(f"The device stays in {printable(home)}. Play on:")
     tell(f"  {edgecl} infer {pictures}/*.png")
     tell(f"  {edgecl} heads ls")
-    tell(f"  {edgecl} learn --task again --data {pictures}/learn/{shlex.quote(last)}")
+    for other in result.unseen[-1:]:
+        tell(f"  {edgecl} learn --task {other.task} --data {pictures}/learn/{other.task}")
+        tell(f"  {edgecl} infer {pictures}/{other.task}*.png")
+
+
+def _command() -> str:
+    """What to type to run this program again."""
+    called = Path(sys.argv[0])
+    if called.stem != "edgecl":
+        return f"{shlex.quote(sys.executable)} -m edgecl.cli.main"
+    found = shutil.which("edgecl")
+    return "edgecl" if found and Path(found).resolve() == called.resolve() else shlex.quote(str(called))

@@ -95,7 +95,7 @@ def check(head: Head) -> None:
     if set(arrays) != {"w", "b"} or arrays["w"].ndim != 2 or arrays["w"].shape[0] != k or arrays["b"].shape != (k,):
         shapes = {name[:20]: value.shape for name, value in list(arrays.items())[:4]}
         raise BundleError(f"a linear head of {k} classes needs w ({k}, d) and b ({k},), it has {shapes}")
-    if not arrays["w"].size or any(not np.all(np.abs(a) < _LARGEST) for a in arrays.values()):
+    if not arrays["w"].size or any(not float(np.abs(a).max()) < _LARGEST for a in arrays.values()):
         raise BundleError("a linear head needs numbers that scores can be made of, and one feature or more")
     if any(a.dtype.kind != "f" for a in arrays.values()) or head.settings.get("phi") not in list(_PHI):
         raise BundleError(

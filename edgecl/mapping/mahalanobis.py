@@ -65,6 +65,7 @@ class Mahalanobis(LocalMapper):
 def _solve(roots: Floats, a: float, x: Floats) -> Floats:
     """x (m, d) -> x (U'U + a I)^-1, through the smaller of the two systems that solve it."""
     r, d = roots.shape
+    out: NDArray[Any]
     if r < d:  # Woodbury
         inner = np.linalg.inv(np.eye(r) + (roots @ roots.T) / a) / a
         out = (x - (x @ roots.T) @ inner.astype(np.float32) @ roots) / a

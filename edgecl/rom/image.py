@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import reprlib
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -79,8 +80,10 @@ class RomImage:
             raw = json.loads(text)
             if raw["format"] != FORMAT:
                 raise RomError(
-                    f"{path} has format {raw['format']!r}, this edgecl reads {FORMAT}; update edgecl, or export again"
+                    f"{path} has format {reprlib.repr(raw['format'])}, this edgecl reads {FORMAT}; update edgecl, or export again"
                 )
+            if any(Path(name).name != name or not name.isprintable() for name in raw["files"]):
+                raise ValueError("a file is listed that does not lie in the image's own folder")
             image = cls(
                 folder=folder,
                 rom_id=str(raw["rom_id"]),
@@ -191,8 +194,11 @@ def write(
 
 
 def _same_or_refuse(folder: Path, rom_id: str) -> RomImage:
-    there = RomImage.open(folder)
-    if there.rom_id != rom_id:
-        raise RomError(f"{folder} already holds ROM {there.rom_id[:12]}, not {rom_id[:12]}; give another folder, or remove it")
-    there.verify()
-    return there
+    try:
+        there = RomImage.open(folder)
+        if there.rom_id == rom_id:
+            there.verify()
+            return there
+    except RomError as error:
+        raise type(error)(f"{folder} already holds an image, and a damaged one; remove it, then export. {error}") from error
+    raise RomError(f"{folder} already holds ROM {there.rom_id[:12]}, not {rom_id[:12]}; give another folder, or remove it")

@@ -46,7 +46,9 @@ def draw(labels: Ints, train: int, test: int, seed: int) -> tuple[Ints, Ints]:
     return rng.permutation(np.concatenate(first)), rng.permutation(np.concatenate(second))
 
 
-def stack(name: str, classes: Sequence[str], pictures: Sequence[Pixels], labels: Ints, parts: tuple[Ints, Ints]) -> TaskPictures:
+def stack(
+    name: str, classes: Sequence[str], pictures: Sequence[Pixels], labels: Ints, parts: tuple[Ints, Ints]
+) -> TaskPictures:
     """The task made of `pictures` (n) and `labels` (n,), of which `parts` says who trains and who tests."""
     train, test = parts
     return TaskPictures(
