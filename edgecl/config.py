@@ -25,6 +25,7 @@ class DeviceConfig:
     device: str = "cpu"  # cpu or cuda
     mapper: str = "mahalanobis"
     false_reject: float = 0.05  # share of a task's own pictures that may be called "unknown"
+    class_false_reject: float = 0.02  # the same for "unknown class", of the pictures whose task was known
     threads: int = 0  # of the runtime; 0: its own choice
     feature_cache_mb: int = 512  # bound of the feature cache on disk; 0: no cache
 
@@ -62,8 +63,9 @@ def _checked(cls: type[DeviceConfig], values: Mapping[str, Any], where: str) -> 
         if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
             raise ConfigError(f"{where}: {key} must be {wanted.__name__}, got {type(value).__name__} {value!r}")
     config = cls(**values)
-    if not 0 < config.false_reject < 0.5:
-        raise ConfigError(f"{where}: false_reject must lie between 0 and 0.5, got {config.false_reject}")
+    for key in ("false_reject", "class_false_reject"):
+        if not 0 < getattr(config, key) < 0.5:
+            raise ConfigError(f"{where}: {key} must lie between 0 and 0.5, got {getattr(config, key)}")
     if config.device not in ("cpu", "cuda"):
         raise ConfigError(f"{where}: device must be cpu or cuda, got {config.device!r}")
     if config.threads < 0 or config.feature_cache_mb < 0:

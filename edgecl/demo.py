@@ -56,8 +56,8 @@ def unseen(quick: bool = False) -> list[TaskPictures]:
 class Row:
     """How one task went; shares are of its test pictures, in 0..1.
 
-    oracle: right class when the task is given.   mapper: right task found.   joint: both, untold.   Then the answer as a
-    user gets it, which may be "unknown"; these three add up to 1: right, unknown (task or class), wrong.
+    oracle: right class when the task is given.   mapper: right task found.   joint: both, untold.
+    Then the answer as a user gets it, which may be "unknown"; these add up to 1: right, unknown (task or class), wrong.
     """
 
     task: str
@@ -140,13 +140,11 @@ class Result:
 def vacant(home: Path) -> None:
     """Raises ConfigError when `home` is anything but a new or an empty folder."""
     if home.exists() and not (home.is_dir() and not any(home.iterdir())):
-        raise ConfigError(
-            f"{printable(home)} is there already and not empty; the demo wants a new folder for its device"
-        )
+        raise ConfigError(f"{printable(home)} is there already and not empty; the demo wants a new folder for its device")
 
 
 def prepare(home: Path, rom: Path, config: DeviceConfig) -> None:
-    """A new device in `home`, with the ROM and the settings of another. Raises ConfigError when the folder is in use."""
+    """A new device in `home`, with the ROM and settings of another. Raises ConfigError when the folder is in use."""
     vacant(home)
     settings = {
         "rom": str(rom.absolute()),
@@ -203,7 +201,7 @@ def run(
     last = tasks[-1]
     folder = home / "pictures" / "learn" / last.name
     tell("")
-    tell(f"Power cut: a process that learns '{last.name}' is killed in the middle (SIGKILL).")
+    tell(f"Power cut: a process learning '{last.name}' is killed in the middle (SIGKILL).")
     with watch() as progress:
         _write_folder(folder, last)
         stage = _cut(home, last.name, folder, _staged(last.name, progress))
@@ -212,7 +210,7 @@ def run(
         with watch() as progress:
             step = memory.compare(device, "the power cut", again=_staged("asking every head again", progress))
         steps.append(step)
-        state = "is there, whole" if there else "is not there, not even in part"
+        state = "is there, whole" if there else "is not there"
         tell(f"      It was {stage}. After the restart '{last.name}' {state}.")
         tell("      The earlier tasks' test pictures go through network and heads again:")
         _tell_step(step, tell)
@@ -227,9 +225,7 @@ def run(
         _tell_step(step, tell)
         count = sum(len(task.test) for task in [*tasks, *strangers])
         tell("")
-        tell(
-            f"Now it is asked about {count} test pictures, of these {total} tasks and of {len(strangers)} that it never"
-        )
+        tell(f"Now it is asked about {count} test pictures, of these {total} tasks and of {len(strangers)} that it never")
         tell("saw, shuffled, and is not told which task a picture is from.")
         with watch() as progress:
             answers, seconds = _ask(device, [*tasks, *strangers], progress)
@@ -314,10 +310,9 @@ def _tell_step(step: Step, tell: Tell) -> None:
     digests = ", ".join(f"{name} {digest[:6]}" for name, digest in step.digests.items())
     verdict = "all bit-identical" if step.identical else "NOT ALL BIT-IDENTICAL"
     bundles = "bundles unchanged" if step.unchanged else "BUNDLES CHANGED"
+    bank = "DAMAGED: " + "; ".join(step.problems) if step.problems else "verified"
     tell(f"      {digests}")
-    tell(
-        f"      {verdict}; {bundles}; bank {'verified' if not step.problems else 'DAMAGED: ' + '; '.join(step.problems)}"
-    )
+    tell(f"      {verdict}; {bundles}; bank {bank}")
 
 
 def _cut(home: Path, task: str, folder: Path, progress: Progress) -> str:
@@ -381,9 +376,7 @@ def _stranger(task: TaskPictures, answers: Sequence[Prediction]) -> Unseen:
     return Unseen(task.name, n, (n - len(claimed)) / n, len(claimed) / n, counts)
 
 
-def _keep(
-    home: Path, tasks: Sequence[TaskPictures], answers: Sequence[Sequence[Prediction]], known: int
-) -> list[Example]:
+def _keep(home: Path, tasks: Sequence[TaskPictures], answers: Sequence[Sequence[Prediction]], known: int) -> list[Example]:
     """Write two test pictures of each task into home/pictures: a typical one, and a miss where there is one.
 
     known: how many of `tasks`, the first, were learned; for the others "unknown" is right.

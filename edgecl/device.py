@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecl import config as configuration
 from edgecl import learning, registry
@@ -24,6 +25,7 @@ from edgecl.bank.bank import Generation, HeadBank
 from edgecl.errors import BundleError, DataError, EdgeclError, PictureError
 from edgecl.heads.base import Head
 from edgecl.mapping.base import Mapper
+from edgecl.metrics.accuracy import softmax
 from edgecl.pictures.folders import duplicates, scan
 from edgecl.pictures.reading import Progress, batches, read_features, silent
 from edgecl.rom.base import Rom
@@ -176,10 +178,16 @@ class EdgeDevice:
             {"recipe": recipe},
             seed,
             self.config.false_reject,
+            self.config.class_false_reject,
             (self.config.mapper,),
         )
         bundle = dataclasses.replace(
-            bundle, report={**bundle.report, "skipped": len(skipped), "reading_seconds": round(read - started, 3)}
+            bundle,
+            report={
+                **bundle.report,
+                "skipped": len(skipped),
+                "seconds": {k: round(v, 3) for k, v in {"reading": read - started, **seconds}.items()},
+            },
         )
         data = bundle.to_bytes()
         fitted = time.perf_counter()
@@ -252,7 +260,9 @@ class EdgeDevice:
         mapper = self.mapper
         if task is not None:
             head = self.head(task)
-            return [self._prediction(task, head, row, 0.0, True) for row in head.scores(features)]
+            return self._predictions(
+                task, head, features, np.zeros(len(features), np.float32), np.ones(len(features), np.bool_)
+            )
         if not self._tasks:
             raise DataError(
                 f"this device has learned nothing on ROM {self.rom.rom_id[:12]} yet; edgecl learn --task NAME --data FOLDER"
@@ -263,29 +273,34 @@ class EdgeDevice:
             rows = np.flatnonzero(assigned.task == index)
             name = mapper.tasks[index]
             head = self._bundles[self._tasks[name]].head
-            for row, scores in zip(rows, head.scores(features[rows]), strict=True):
-                answers[row] = self._prediction(name, head, scores, float(assigned.strangeness[row]), bool(assigned.known[row]))
+            found = self._predictions(name, head, features[rows], assigned.strangeness[rows], assigned.known[rows])
+            for row, answer in zip(rows, found, strict=True):
+                answers[row] = answer
         return [answer for answer in answers if answer is not None]
 
     @staticmethod
-    def _prediction(task: str, head: Head, scores: Floats, strangeness: float, known: bool) -> Prediction:
-        weights = np.exp(scores - scores.max())
-        weights /= weights.sum()
-        order = np.argsort(-scores, kind="stable")[:TOP]
-        best = int(order[0])
-        label = head.classes[best]
-        unknown = "task" if not known else "class" if scores[best] - scores.mean() < head.unknown_below else None
-        return Prediction(
-            source="",
-            task=None if unknown == "task" else task,
-            label=None if unknown else label,
-            confidence=float(weights[best]),
-            strangeness=strangeness,
-            unknown=unknown,
-            nearest_task=task,
-            nearest_label=label,
-            top=tuple((head.classes[i], float(weights[i])) for i in order),
-        )
+    def _predictions(task: str, head: Head, features: Floats, strange: Floats, known: NDArray[np.bool_]) -> list[Prediction]:
+        scores = head.scores(features)
+        probabilities, known_class = softmax(scores), head.knows(scores)
+        answers = []
+        for row, order in enumerate(np.argsort(-scores, axis=1, kind="stable")[:, :TOP]):
+            unknown = "task" if not known[row] else "class" if not known_class[row] else None
+            top = tuple((head.classes[i], float(probabilities[row, i])) for i in order)
+            label, confidence = top[0]
+            answers.append(
+                Prediction(
+                    source="",
+                    task=None if unknown == "task" else task,
+                    label=None if unknown else label,
+                    confidence=confidence,
+                    strangeness=float(strange[row]),
+                    unknown=unknown,
+                    nearest_task=task,
+                    nearest_label=label,
+                    top=top,
+                )
+            )
+        return answers
 
     # -- what is known
 

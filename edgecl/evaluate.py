@@ -4,7 +4,7 @@ What comes out, per task and as the unweighted mean over tasks, all in 0..1:
 oracle   the task's own head is given; right class
 mapper   the mapper finds the right task
 joint    both: the mapper finds the task and that head finds the class
-answered the same with "unknown" allowed; an unknown answer counts as wrong
+answered the same as `infer` says it: "unknown" (task or class) counts as wrong
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from edgecl import registry
 from edgecl.device import EdgeDevice
 from edgecl.errors import DataError
+from edgecl.heads.base import lead
 from edgecl.mapping.base import Assignment, Mapper
 from edgecl.metrics.accuracy import confusion, forgetting, macro, softmax
 from edgecl.metrics.calibration import expected_calibration_error, reliability
@@ -29,7 +31,7 @@ from edgecl.metrics.detection import auroc, roc
 from edgecl.pictures.folders import scan
 from edgecl.pictures.reading import Progress, read_features, silent
 from edgecl.streams.base import TaskPictures
-from edgecl.types import Floats, Ints, task_name
+from edgecl.types import Floats, Ints, Task, task_name
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,13 @@ def evaluate(
     recipe: str = "default",
     oracle: bool = False,
     seed: int = 0,
+    unknown_classes: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Learn `tasks` in their order on `device` and judge it on their test pictures.
 
     device: an empty one; what it learns stays in its bank.   oracle: the task is given, the mapper is not asked.
+    unknown_classes: leave each class out of its task in turn as well, which learns a head for every class.
     """
     started = time.perf_counter()
     total = len(tasks)
@@ -95,7 +99,7 @@ def evaluate(
         seconds.append(learned.seconds["total"])
         sizes.append(learned.bytes)
         digests.append(learned.digest)
-        x, y = _test(device, task)
+        x, y = _read(device, task.name, task.test, task.test_labels)
         features.append(x)
         truth.append(y)
         scores = device.head(task.name).scores(x)
@@ -108,6 +112,9 @@ def evaluate(
     identical = all(_print(device.head(t.name).scores(x)) == p for t, x, p in zip(tasks, features, prints, strict=True))
     unchanged = [device.bank.current()[task.name] for task in tasks] == digests
     curves, strangers = ({}, [{}] * total) if oracle or total < 2 else _unknown(device, tasks, features, progress)
+    if unknown_classes:
+        found = _unknown_classes(device, tasks, features, truth, method, recipe, seed, progress)
+        strangers = [old | new for old, new in zip(strangers, found, strict=True)]
     per_task = {
         task.name: {
             **row,
@@ -120,9 +127,12 @@ def evaluate(
         }
         for i, (task, row) in enumerate(zip(tasks, rows, strict=True))
     }
-    names = ("oracle", "mapper", "joint", "answered", "false_reject")
+    names = ("oracle", "mapper", "joint", "answered", "false_reject", "class_false_reject")
     summary = {name: macro([row[name] for row in rows]) for name in names} | {
-        **{key: macro([row[key] for row in strangers]) for key in strangers[0]},
+        **{
+            key: macro([row[key] for row in strangers if key in row])
+            for key in dict.fromkeys(k for row in strangers for k in row)
+        },
         "forgetting": forgetting(first, last),
         "old_answers_bit_identical": float(identical and unchanged),
         "expected_calibration_error": expected_calibration_error(confidence, correct),
@@ -134,6 +144,7 @@ def evaluate(
         "recipe": recipe,
         "mapper": "oracle" if oracle else device.mapper.name,
         "stated_false_reject": device.config.false_reject,
+        "stated_class_false_reject": device.config.class_false_reject,
         "tasks": total,
         "classes": sum(len(task.classes) for task in tasks),
         "seed": seed,
@@ -146,14 +157,14 @@ def evaluate(
     return Evaluation(summary, per_task, conditions, counts, curve, curves, reliability(confidence, correct))
 
 
-def _test(device: EdgeDevice, task: TaskPictures) -> tuple[Floats, Ints]:
+def _read(device: EdgeDevice, name: str, pictures: Sequence[Any], labels: Sequence[int]) -> tuple[Floats, Ints]:
     cache = device.feature_cache()
-    reading = read_features(device.rom, task.test, cache)
+    reading = read_features(device.rom, pictures, cache)
     if cache:
         cache.close()
     if not len(reading.kept):
-        raise DataError(f"'{task.name}' has no readable test picture")
-    return reading.features, np.asarray(task.test_labels, np.int64)[reading.kept]
+        raise DataError(f"'{name}' has no readable picture to test with")
+    return reading.features, np.asarray(labels, np.int64)[reading.kept]
 
 
 def _print(scores: Floats) -> str:
@@ -177,11 +188,13 @@ def _judge(
     for t, (task, x, y) in enumerate(zip(tasks, features, truth, strict=True)):
         assigned = _assign(device, x, int(np.flatnonzero(place == t)[0]), oracle)
         found = place[assigned.task]
-        right, sure = np.zeros(len(y), np.bool_), np.zeros(len(y), np.float32)
+        right, sure, known = np.zeros(len(y), np.bool_), np.zeros(len(y), np.float32), assigned.known.copy()
         own = device.head(task.name).scores(x).argmax(1) == y
         for other in np.unique(found):
             some = found == other
-            scores = device.head(tasks[other].name).scores(x[some])
+            head = device.head(tasks[other].name)
+            scores = head.scores(x[some])
+            known[some] &= head.knows(scores)
             sure[some] = softmax(scores).max(1)
             if other == t:
                 right[some] = scores.argmax(1) == y[some]
@@ -190,8 +203,9 @@ def _judge(
                 "oracle": float(own.mean()),
                 "mapper": float((found == t).mean()),
                 "joint": float(right.mean()),
-                "answered": float((right & assigned.known).mean()),
+                "answered": float((right & known).mean()),
                 "false_reject": float((~assigned.known).mean()),
+                "class_false_reject": float((assigned.known & ~known).mean()),
             }
         )
         all_found.append(found)
@@ -229,3 +243,34 @@ def _unknown(
         curves[task.name] = (grid.tolist(), np.interp(grid, *roc(usual.strangeness, strange.strangeness)).tolist())
         progress("leaving each task out as the unknown one", left_out + 1, len(tasks))
     return curves, figures
+
+
+def _unknown_classes(
+    device: EdgeDevice,
+    tasks: Sequence[TaskPictures],
+    features: Sequence[Floats],
+    truth: Sequence[Ints],
+    method: str,
+    recipe: str,
+    seed: int,
+    progress: Progress,
+) -> list[dict[str, float]]:
+    """Leave each class out of its task in turn: how well the head tells its test pictures from those of the other classes."""
+    module = registry.load("head method", registry.HEADS, method)
+    config = module.Config(recipe=recipe, seed=seed, false_reject=device.config.class_false_reject)
+    figures: list[dict[str, float]] = []
+    for number, (task, test, y_test) in enumerate(zip(tasks, features, truth, strict=True)):
+        x, y = _read(device, task.name, task.train, task.train_labels)
+        areas, caught = [], []
+        for left_out in range(len(task.classes)) if len(task.classes) > 2 else ():
+            own = y != left_out
+            rest = Task(task.name, tuple(np.delete(task.classes, left_out)), x[own], y[own] - (y[own] > left_out))
+            with threadpool_limits(1, "blas"):
+                head = module.learn(rest, device.rom, config, None).head
+            scores, strange = head.scores(test), y_test == left_out
+            if strange.any() and not strange.all():
+                areas.append(auroc(-lead(scores[~strange]), -lead(scores[strange])))
+                caught.append(float((~head.knows(scores[strange])).mean()))
+        figures.append({"class_unknown_auroc": macro(areas), "class_unknown_caught": macro(caught)} if areas else {})
+        progress("leaving each class out as the unknown one", number + 1, len(tasks))
+    return figures

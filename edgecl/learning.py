@@ -45,19 +45,20 @@ def fit(
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     false_reject: float = 0.05,
+    class_false_reject: float = 0.02,
     mappers: Sequence[str] = (),
     previous: Head | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Bundle, Learned, dict[str, float]]:
     """Learn `task` and return its bundle, what the method said, and the seconds of each part.
 
-    false_reject: stated share of the task's own pictures that may be called unknown, as a task and as a class.
+    false_reject, class_false_reject: stated shares of the task's own pictures that may be called unknown task, unknown class.
     mappers: names to make anchors for, besides the default ones, which every bundle has.
     options: fields of the method's `Config`; an unknown one raises ConfigError with those there are.
     """
     module = registry.load("head method", registry.HEADS, method)
     try:
-        config = module.Config(**{**(options or {}), "seed": seed, "false_reject": false_reject})
+        config = module.Config(**{**(options or {}), "seed": seed, "false_reject": class_false_reject})
     except TypeError as error:
         raise ConfigError(f"method '{method}': {error}; it takes {', '.join(module.Config.__dataclass_fields__)}") from error
     started = clock()
@@ -70,11 +71,12 @@ def fit(
         }
     seconds = {"head": fitted - started, "anchors": clock() - fitted}
     counts = np.bincount(task.labels, minlength=len(task.classes))
+    versions = {"edgecl": __version__, "numpy": np.__version__, "python": platform.python_version(), rom.runtime: rom.version}
     provenance = {
         "pictures": len(task),
         "per_class": {name: int(n) for name, n in zip(task.classes, counts, strict=True)},
         "seed": seed,
-        "versions": {"edgecl": __version__, "numpy": np.__version__, "python": platform.python_version()},
+        "versions": versions,
         "runtime": f"{rom.runtime}/{rom.provider}",
     }
     return Bundle(task.name, learned.head, anchors, learned.report, provenance), learned, seconds

@@ -13,17 +13,28 @@ import numpy as np
 from edgecl.errors import EdgeclError
 from edgecl.evaluate import Evaluation
 
-_COLUMNS = ("oracle", "mapper", "joint", "answered", "false_reject", "unknown_auroc", "unknown_caught")
+_COLUMNS = (
+    "oracle",
+    "mapper",
+    "joint",
+    "answered",
+    "false_reject",
+    "class_false_reject",
+    "unknown_auroc",
+    "unknown_caught",
+    "class_unknown_auroc",
+)
 
 
 def table(result: Evaluation) -> str:
     """One Markdown table, tasks and their mean."""
-    lines = [f"| task | {' | '.join(_COLUMNS)} | learn s | kB |", "|---" * (len(_COLUMNS) + 3) + "|"]
+    columns = [c for c in _COLUMNS if c in result.summary]
+    lines = [f"| task | {' | '.join(columns)} | learn s | kB |", "|---" * (len(columns) + 3) + "|"]
     for name, row in result.tasks.items():
-        cells = " | ".join(_cell(row, c) for c in _COLUMNS)
+        cells = " | ".join(_cell(row, c) for c in columns)
         lines.append(f"| {name} | {cells} | {row['learn_seconds']:.2f} | {row['bytes'] / 1e3:.0f} |")
     s = result.summary
-    cells = " | ".join(f"**{_cell(s, c)}**" for c in _COLUMNS)
+    cells = " | ".join(f"**{_cell(s, c)}**" for c in columns)
     lines.append(f"| **mean** | {cells} | {s['learn_seconds']:.2f} | {s['bytes_per_task'] / 1e3:.0f} |")
     return "\n".join(lines)
 
@@ -45,10 +56,11 @@ def markdown(result: Evaluation, pictures: list[str]) -> str:
             "",
             table(result),
             "",
-            "oracle: right class by the task's own head. mapper: right task found. joint: both. answered: joint, where "
-            'an answer of "unknown" counts as wrong. false_reject: known pictures called unknown; stated is '
-            f"{c['stated_false_reject']:.0%}. unknown_auroc, unknown_caught: the task left out as the unknown one; how well its "
-            "test pictures are told from those of all others, and how many of them are called unknown.",
+            "oracle: right class by the task's own head. mapper: right task found. joint: both. answered: joint as `infer` says "
+            "it, where unknown counts as wrong. false_reject, class_false_reject: known pictures called unknown task, unknown "
+            f"class; stated are {c['stated_false_reject']:.0%} and {c['stated_class_false_reject']:.0%}. unknown_auroc, "
+            "unknown_caught: the task left out as the unknown one; how well its test pictures are told from those of all others, "
+            "and how many are called unknown. class_unknown_auroc, where measured: the same for each class left out of its task.",
             "",
             f"Forgetting: {s['forgetting']:.4f}; answers and bundles of all earlier tasks are {identical} at the end. "
             f"Expected calibration error of the confidence: {s['expected_calibration_error']:.3f}.",

@@ -36,7 +36,8 @@ def raw_runtime(rom: Rom, threads: int) -> Raw:
 def _pytorch(rom: Rom) -> Raw:
     from safetensors.torch import load
 
-    from edgecl.rom.pytorch import feature_network, torch
+    from edgecl.rom.pytorch import feature_network
+    from edgecl.rom.torch_compat import torch
 
     network = feature_network(rom.image.backbone)
     network.load_state_dict(load(rom.image.read(WEIGHTS)))

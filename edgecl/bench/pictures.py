@@ -60,4 +60,5 @@ def _scene(rng: np.random.Generator) -> NDArray[np.float32]:
         top, left = int(rng.integers(HEIGHT - 40)), int(rng.integers(WIDTH - 40))
         tall, wide = rng.integers(20, 200, 2)
         scene[top : top + tall, left : left + wide] += rng.normal(0, 40, 3)
-    return (scene + rng.normal(0, 1.5, scene.shape)).astype(np.float32)
+    out: NDArray[np.float32] = (scene + rng.normal(0, 1.5, scene.shape)).astype(np.float32)
+    return out

@@ -142,7 +142,7 @@ def markdown(report: Report, targets_only: bool = False) -> str:
 
 def _row(f: Figure) -> str:
     t = f.timing
-    cells = [_quantity(t.p50, "ms"), _number(t.p90), _number(t.p99), _number(t.throughput)] if t else [_quantity(f.value, f.unit), "", "", ""]
+    cells = [_quantity(f.value, f.unit), *((_number(t.p90), _number(t.p99), _number(t.throughput)) if t else ("", "", ""))]
     cells += [_quantity(f.floor.p50, "ms") if f.floor else "", f"{f.ratio:.3f}" if f.ratio is not None else ""]
     return f"| {f.name} | {' | '.join(cells)} | {f.target or ''} | {_verdict(f)} |"
 
@@ -198,7 +198,8 @@ def compare(old: Report, new: Report) -> tuple[list[Change], list[str]]:
         for key in sorted({*old.conditions, *new.conditions} - set(VARYING))
         if (a := old.conditions.get(key)) != (b := new.conditions.get(key))
     ]
-    warnings += [f"another ROM: {old.rom['rom_id'][:12]} then, {new.rom['rom_id'][:12]} now"] * (old.rom["rom_id"] != new.rom["rom_id"])
+    if old.rom["rom_id"] != new.rom["rom_id"]:
+        warnings.append(f"another ROM: {old.rom['rom_id'][:12]} then, {new.rom['rom_id'][:12]} now")
     missing = sorted(set(before) ^ set(after))
     return changes, warnings + ([f"only in one of the two: {', '.join(missing)}"] if missing else [])
 

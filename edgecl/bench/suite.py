@@ -55,7 +55,8 @@ class Settings:
     mapper_tasks: int = 0  # for the mapper alone; 0: not measured
     queries: int = 1000  # to compare the mapper's search with the exact one
     learn: int = 100  # pictures
-    starts: int = 3  # of a fresh process by each runtime; 0: not measured
+    starts: int = 3  # of a fresh process by each runtime
+    start_floor: bool = True  # compare them with the PyTorch runtime's, which take some seconds each
     turns: Turns = field(default_factory=lambda: Turns(rounds=30))
     heavy: Turns = field(default_factory=lambda: Turns(rounds=8, calls=2))  # for calls of many pictures
     learning: Turns = field(default_factory=lambda: Turns(rounds=2, calls=1, warm=0))
@@ -67,6 +68,7 @@ QUICK = Settings(
     queries=50,
     learn=24,
     starts=1,
+    start_floor=False,
     turns=Turns(rounds=2, calls=2, pause=0),
     heavy=Turns(rounds=1, calls=1, pause=0),
     learning=Turns(rounds=1, calls=1, warm=0, pause=0),
@@ -138,7 +140,7 @@ class Bench:
         self.pictures = [found[i % len(found)] for i in range(max(wanted, len(found)))]
         self.pixels = np.stack([decode(data, self.rom.preprocess) for data in self.pictures])
         self.features = self.rom.features(self.pixels)
-        self.world = synthetic.World(self.rom.width, dict.fromkeys((place.mapper, *registry.DEFAULT_MAPPERS)))
+        self.world = synthetic.World(self.rom.width, (place.mapper, *registry.DEFAULT_MAPPERS))
 
     def _device(self, name: str) -> EdgeDevice:
         p = self.place
@@ -281,9 +283,6 @@ class Bench:
 
     def start(self) -> None:
         """`edgecl infer` from a process that has to start."""
-        if not self.settings.starts:
-            self.notes.append("the start of a process is not measured in this run")
-            return
         path = self.folder / "picture.jpg"
         path.write_bytes(self.pictures[0])
         p = self.place
@@ -298,11 +297,12 @@ class Bench:
         if p.runtime == "pytorch":
             self._time(name, lambda: command("pytorch"), turns=turns)
             return
-        other = all(find_spec(package) for package in ("torch", "timm"))
-        if not other:
-            self.notes.append("the start against the PyTorch runtime is not measured: torch or timm is not installed")
-        else:
+        other = self.settings.start_floor and all(find_spec(package) for package in ("torch", "timm"))
+        if other:
             command("pytorch")
+        else:
+            why = "torch or timm is not installed" if self.settings.start_floor else "a quick run leaves it out"
+            self.notes.append(f"the start is not compared with the PyTorch runtime's: {why}")
         self._time(
             name,
             lambda: command(p.runtime),

@@ -23,11 +23,17 @@ from edgecl.errors import ConfigError
 
 
 def bench(
-    tasks: Annotated[int | None, typer.Option("--tasks", min=1, help="Synthetic tasks on the large device. Default: 100.")] = None,
+    tasks: Annotated[
+        int | None, typer.Option("--tasks", min=1, help="Synthetic tasks on the large device. Default: 100.")
+    ] = None,
     batch: Annotated[str, typer.Option("--batch", help="Batch sizes, such as 1,8,32.")] = "",
-    pictures: Annotated[Path | None, typer.Option("--pictures", help="Folder of pictures to measure with; else some are made.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", help="Folder of pictures to measure with; else some are made.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few rounds of everything: a trial, not a measurement.")] = False,
-    targets: Annotated[bool, typer.Option("--targets", help="The sizes of docs/benchmarks.md, each held against its target.")] = False,
+    targets: Annotated[
+        bool, typer.Option("--targets", help="The sizes of docs/benchmarks.md, each held against its target.")
+    ] = False,
     against: Annotated[Path | None, typer.Option("--against", help="A saved report to compare with.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File for the report, JSON.")] = None,
     rom: RomOption = None,
@@ -37,7 +43,7 @@ def bench(
     mapper: MapperOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure this machine: each step, the whole against the raw runtime, learning, starting, bytes. Your bank is not touched."""
+    """Measure each step, the whole against the raw runtime, learning, starting and bytes. Your bank is not touched."""
     from edgecl.bench import report as reports
     from edgecl.bench import suite
     from edgecl.bench.pictures import of_folder

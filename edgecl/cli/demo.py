@@ -101,14 +101,20 @@ def _report(result: Result, exported: float, tell: Callable[[str], None]) -> Non
     console.print(_table(result))
     tell("")
     tell("train, test: pictures. s, kB: seconds to learn the task, size of its head.")
-    tell("oracle: right class when told the task. Not told: mapper: right task; joint: right")
-    tell('task and class. right, unknown, wrong: the final answer, where "unknown" is allowed')
-    tell(f"(set to happen to {stated} of a known task's pictures as to task, {stated} as to class).")
+    tell("oracle: right class when told the task. Not told: mapper, right task; joint,")
+    tell('right task and class. right, unknown, wrong: the final answer; "unknown" is')
+    tell(f"allowed (set to happen to {stated} of known pictures as to task, {stated} as to class).")
     tell("* Its pictures had been read before the power cut, and were kept.")
-    for other in result.unseen:
-        taken = ", ".join(f"{name} {count}" for name, count in other.taken_for.items())
-        if taken:
-            tell(f"Never seen and yet claimed: {other.task}, of {other.test} pictures taken for {taken}.")
+    taken = [
+        f"{other.task}: "
+        + ", ".join(f"{name} {count}" for name, count in other.taken_for.items())
+        + f" of {other.test}"
+        for other in result.unseen
+        if other.taken_for
+    ]
+    if taken:
+        tell("Never seen, yet taken for a known task:")
+        tell(f"  {'; '.join(taken)}")
     tell("")
     tell("Single answers, hits and misses, as edgecl infer prints them:")
     for example in result.examples:

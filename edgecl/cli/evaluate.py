@@ -30,6 +30,9 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for report.json, report.md and pictures.")
     ] = None,
+    unknown_classes: Annotated[
+        bool, typer.Option("--unknown-classes", help="Also leave each class out in turn; learns a head a class.")
+    ] = False,
     rom: RomOption = None,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
@@ -54,7 +57,16 @@ def evaluate(
             "mapper": "mahalanobis" if oracle else mapper,
         }
         with open_device(home=home, rom=folder, cache=cache, **options) as edge, progress() as bar:
-            result = run(edge, found, method=method, recipe=recipe, oracle=oracle, seed=seed, progress=bar)
+            result = run(
+                edge,
+                found,
+                method=method,
+                recipe=recipe,
+                oracle=oracle,
+                seed=seed,
+                unknown_classes=unknown_classes,
+                progress=bar,
+            )
     if output is not None:
         for path in write(result, output):
             say(f"wrote {path}")

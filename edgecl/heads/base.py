@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecl import registry
 from edgecl.errors import BundleError, RomMismatch
@@ -46,8 +47,13 @@ class Head:
 
     @property
     def unknown_below(self) -> float:
-        """Under this lead of the best logit over the mean one, a picture is no class of this task; -inf without a threshold."""
+        """The `lead` under which a picture is no class of this task; -inf where the head has no such threshold."""
         return float(self.settings.get("unknown_below", -np.inf))
+
+    def knows(self, scores: Floats) -> NDArray[np.bool_]:
+        """Which of the scored pictures (n, k) are of one of the classes, (n,); False means "unknown class"."""
+        known: NDArray[np.bool_] = lead(scores) >= self.unknown_below
+        return known
 
     def check(self) -> None:
         """Raise BundleError unless the arrays and settings are what the method needs to score."""
@@ -60,6 +66,12 @@ class Head:
                 f"head '{task}' was learned on ROM {self.rom_id[:12]}, this device carries {rom_id[:12]}. Ask for a head on "
                 f"{rom_id[:12]}, or learn it here: edgecl learn --task {task} --data ..."
             )
+
+
+def lead(scores: Floats) -> Floats:
+    """(n, k) scores -> (n,): the best over the mean one; low for a picture of none of the classes."""
+    out: Floats = scores.max(1) - scores.mean(1)
+    return out
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ BATCH = 32  # pictures per call of the runtime; larger gains nothing on two core
 class Rom(ABC):
     """The sealed backbone on one runtime.
 
-    runtime, provider: what really runs, for reports ("onnxruntime", "CPUExecutionProvider").
+    runtime, version, provider: what really runs, for reports ("onnxruntime", "1.20.1", "CPUExecutionProvider").
     """
 
     runtime: str
+    version: str
     provider: str
 
     def __init__(self, image: RomImage) -> None:

@@ -32,6 +32,7 @@ class OrtRom(Rom):
     """ONNX Runtime behind the ROM contract."""
 
     runtime = "onnxruntime"
+    version = str(ort.__version__)
 
     def __init__(self, image: RomImage, device: str = "cpu", threads: int = 0, cache: Path | None = None) -> None:
         """threads: of one call; 0 leaves it to ONNX Runtime.   cache: folder for optimised graphs; None keeps none.

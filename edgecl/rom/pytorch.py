@@ -33,6 +33,7 @@ class PytorchRom(Rom):
     """PyTorch behind the ROM contract."""
 
     runtime = "pytorch"
+    version = str(torch.__version__)
 
     def __init__(self, image: RomImage, device: str = "cpu", threads: int = 0, cache: Any = None) -> None:
         """Raises RuntimeUnavailable when `device` is cuda and torch sees none. `cache` is not needed here."""

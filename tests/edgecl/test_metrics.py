@@ -34,10 +34,6 @@ def test_roc_goes_from_corner_to_corner_and_never_back() -> None:
     assert list(zip(rejected.tolist(), caught.tolist(), strict=True))[1:3] == [(0, 0.5), (pytest.approx(2 / 3), 1)]
 
 
-def test_auroc_of_endless_strangeness_is_defined() -> None:
-    assert auroc(np.array([0, 1], np.float32), np.array([np.inf, np.inf], np.float32)) == 1
-
-
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=50))
 def test_confusion_equals_sklearns(pairs: list[tuple[int, int]]) -> None:
     true, predicted = np.array(pairs, np.int64).T

@@ -1,7 +1,8 @@
 """Handwritten digits, 8 x 8 grey of 17 levels: the 1,797 that scikit-learn ships.
 
-The same ten classes as in `mnist`, seen by another scanner: for a device that knows one of them, a task that it never saw
-and may well take for one that it did. Alpaydin and Kaynak, Optical recognition of handwritten digits, UCI repository, 1998.
+The same ten classes as in `mnist`, but enlarged these are blurred blobs. Serves as the hard task that a device never
+saw: about half of it is taken for one that it knows. Alpaydin and Kaynak: Optical recognition of handwritten digits,
+UCI repository, 1998.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Faces against what is no face, 25 x 25 grey: the 200 pictures that scikit-image ships (`lfw_subset`).
 
-100 faces of Labeled Faces in the Wild, 100 pieces of the same pictures without a face. Huang, Mattar, Berg, Learned-Miller:
+100 faces of Labeled Faces in the Wild, 100 pieces of such pictures without a face. Huang, Mattar, Berg, Learned-Miller:
 Labeled Faces in the Wild, technical report 07-49, University of Massachusetts, 2007.
 """
 

@@ -13,6 +13,6 @@ FILES = {"deep sky": "hubble_deep_field.jpg", "moon": "moon.png", "retina": "ret
 
 
 def load(train: int = 180, test: int = 80, seed: int = 0) -> TaskPictures:
-    """The task `instruments`: four classes of (64, 64) or (64, 64, 3) uint8, trained on the left and tested on the right."""
+    """The task `instruments`: four classes of (64, 64) or (64, 64, 3) uint8, trained on the left, tested right."""
     files = [(name, shipped("skimage", "scikit-image", "data", file)) for name, file in FILES.items()]
     return patches("instruments", files, 64, train, test, seed)

@@ -13,6 +13,8 @@ from edgecl.errors import MissingDependency
 from edgecl.streams.base import TaskPictures
 from edgecl.types import Ints, Pixels
 
+CONTRAST = 16  # of 255: between the darkest and the brightest value of a square that shows something
+
 
 def shipped(package: str, distribution: str, *parts: str) -> Path:
     """A file or folder inside an installed package, which is not imported.
@@ -31,8 +33,8 @@ def shipped(package: str, distribution: str, *parts: str) -> Path:
 def draw(labels: Ints, train: int, test: int, seed: int) -> tuple[Ints, Ints]:
     """Indices of `train` and of `test` other pictures, evenly over the classes, in random order.
 
-    labels: (n,) int64; counts are rounded down to a multiple of the classes. A class with too few pictures gives what it
-    has, in the proportion asked for.
+    labels: (n,) int64; counts are rounded down to a multiple of the classes. A class with too few pictures gives what
+    it has, in the proportion asked for.
     """
     rng = np.random.default_rng(seed)
     names = np.unique(labels)
@@ -65,7 +67,8 @@ def patches(name: str, files: Iterable[tuple[str, Path]], side: int, train: int,
     """A task made of large pictures, one a class, cut into squares that do not overlap.
 
     The parts are regions: squares to the left train, squares to the right test, and a strip at least half a square wide
-    between the two is left out, so that no test square continues a training square.
+    between the two is left out, so that no test square continues a training square. Squares that show nothing, such as
+    the black around a retina, are left out: they say nothing of their class, and one looks like another.
 
     files: class name and picture.   side: of a square, pixels.   train, test: of all classes together, at most.
     """
@@ -86,9 +89,10 @@ def patches(name: str, files: Iterable[tuple[str, Path]], side: int, train: int,
             [(top, width - (left + 1) * side) for top in tops for left in range(right)],
         )
         for part, corners, count in zip(parts, regions, (train, test), strict=True):
-            for i in rng.permutation(len(corners))[: count // len(chosen)]:
-                top, left = corners[i]
-                part.append((np.ascontiguousarray(picture[top : top + side, left : left + side]), label))
+            squares = [picture[top : top + side, left : left + side] for top, left in corners]
+            squares = [square for square in squares if np.ptp(square) >= CONTRAST]
+            for i in rng.permutation(len(squares))[: count // len(chosen)]:
+                part.append((np.ascontiguousarray(squares[i]), label))
     shuffled = [[part[i] for i in rng.permutation(len(part))] for part in parts]
     (x, y), (u, v) = (tuple(zip(*part, strict=True)) for part in shuffled)
     return TaskPictures(name, tuple(classes), x, y, u, v)

@@ -18,5 +18,5 @@ FILES = {
 
 
 def load(train: int = 100, test: int = 50, seed: int = 0) -> TaskPictures:
-    """The task `snapshots`: five classes of (80, 80, 3) uint8, trained on the left of each picture and tested on its right."""
+    """The task `snapshots`: five classes of (80, 80, 3) uint8, trained on the left of each picture, tested right."""
     return patches("snapshots", [(name, shipped(*place)) for name, place in FILES.items()], 80, train, test, seed)

@@ -1,8 +1,8 @@
 """Solar cells under electroluminescence, 300 x 300 grey: 2,624 from 44 modules, as elpv-dataset ships them.
 
-Each cell carries the probability, by experts, that it is defective: 0, 1/3, 2/3 or 1. The classes here are the two that the
-experts were sure of (1,508 at 0, 715 at 1); the 401 between are left out, because there is no right answer to test against.
-Which module a cell is from is not recorded, so cells of one module may be in both parts. Deitsch et al., Automatic
+Each cell carries the probability, by experts, that it is defective: 0, 1/3, 2/3 or 1. The classes here are the two that
+the experts were sure of (1,508 at 0, 715 at 1); the 401 between are left out: there is no right answer to test against.
+Which module a cell is from is not recorded, so cells of one module may be in both parts. Deitsch et al.: Automatic
 classification of defective photovoltaic module cells in electroluminescence images, Solar Energy, 2019.
 """
 

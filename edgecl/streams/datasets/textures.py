@@ -12,6 +12,6 @@ CLASSES = ("brick", "grass", "gravel")
 
 
 def load(train: int = 180, test: int = 90, seed: int = 0) -> TaskPictures:
-    """The task `textures`: three classes of (48, 48) uint8, trained on the left of each picture and tested on its right."""
+    """The task `textures`: three classes of (48, 48) uint8, trained on the left of each picture, tested right."""
     files = [(name, shipped("skimage", "scikit-image", "data", f"{name}.png")) for name in CLASSES]
     return patches("textures", files, 48, train, test, seed)

@@ -162,7 +162,7 @@ def paper(task: Task, rom: Rom, **options: object) -> Learned:
 
 def test_paper_recipe_trains_and_the_seed_decides_all(rom: Rom) -> None:
     task = synthetic.task(3, 20, 32)
-    first, again, other = (paper(task, rom, seed=seed, epochs=15) for seed in (1, 1, 2))
+    first, again, other = (paper(task, rom, seed=seed, epochs=40, learning_rate=1e-2) for seed in (1, 1, 2))
     assert first.report["validation_accuracy"] > 0.8
     assert first.report["validation_pictures"] == 12
     for name, value in first.head.arrays.items():
@@ -176,9 +176,7 @@ def test_paper_recipe_leaves_torchs_own_generator_alone(rom: Rom) -> None:
     expected = torch.rand(3)
     torch.manual_seed(5)
     paper(synthetic.task(3, 6, 8), rom, epochs=2)
-    got = torch.rand(3)
-    # nn.Linear's own start is drawn from it before ours replaces it
-    assert got.shape == expected.shape
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_paper_recipe_scores_plain_features(rom: Rom) -> None:
