@@ -143,17 +143,10 @@ def vacant(home: Path) -> None:
         raise ConfigError(f"{printable(home)} is there already and not empty; the demo wants a new folder for its device")
 
 
-def prepare(home: Path, rom: Path, config: DeviceConfig) -> None:
-    """A new device in `home`, with the ROM and settings of another. Raises ConfigError when the folder is in use."""
+def prepare(home: Path, config: DeviceConfig) -> None:
+    """A new device in `home` with the ROM and settings of another. Raises ConfigError when the folder is in use."""
     vacant(home)
-    settings = {
-        "rom": str(rom.absolute()),
-        "runtime": config.runtime,
-        "device": config.device,
-        "mapper": config.mapper,
-        "false_reject": config.false_reject,
-        "threads": config.threads,
-    }
+    settings = dataclasses.asdict(config) | {"rom": str(Path(config.rom).absolute())}
     try:
         home.mkdir(parents=True, exist_ok=True)
         lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.items()]
@@ -241,6 +234,7 @@ def run(
             "ran_on": f"{device.rom.runtime} {device.rom.provider}",
             "mapper": device.mapper.name,
             "stated_false_reject": device.config.false_reject,
+            "stated_class_false_reject": device.config.class_false_reject,
             "killed_while": stage,
         }
     examples = _examples(kept)

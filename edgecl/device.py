@@ -30,7 +30,7 @@ from edgecl.pictures.folders import duplicates, scan
 from edgecl.pictures.reading import Progress, batches, read_features, silent
 from edgecl.rom.base import Rom
 from edgecl.rom.feature_cache import FeatureCache
-from edgecl.rom.opening import ensure_default, open_rom
+from edgecl.rom.opening import open_rom, rom_folder
 from edgecl.sharing.bundle import MAX_BYTES, Bundle, from_bytes
 from edgecl.text import printable
 from edgecl.types import Floats, Pixels, Prediction, Task, task_name
@@ -90,16 +90,12 @@ class EdgeDevice:
     # -- the ROM
 
     @property
-    def rom_folder(self) -> Path:
-        """Where the ROM image lies; the default one is made on first need."""
-        return Path(self.config.rom).expanduser() if self.config.rom else ensure_default(self.home / "rom", self._say)
-
-    @property
     def rom(self) -> Rom:
         """The backbone on the configured runtime, opened on first use."""
         if self._rom is None:
             c = self.config
-            self._rom = open_rom(self.rom_folder, c.runtime, c.device, c.threads, self.cache / "sessions")
+            folder = rom_folder(c.rom, self.home, self._say)
+            self._rom = open_rom(folder, c.runtime, c.device, c.threads, self.cache / "sessions")
         return self._rom
 
     # -- learning
@@ -240,7 +236,6 @@ class EdgeDevice:
 
         live: each picture as it arrives, for a source that has no end or is slow.
         """
-        self.refresh()
         for batch in batches(self.rom, pictures, live):
             good = [pixels for _, pixels in batch if not isinstance(pixels, PictureError)]
             answers = iter(self.answer(good, task) if good else [])

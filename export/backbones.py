@@ -60,7 +60,7 @@ def _packaged(backbone: str) -> Mapping[str, torch.Tensor]:
             return dict(timm.create_model(backbone, pretrained=True).state_dict())
         except Exception as error:
             raise RomError(
-                f"timm could not fetch weights for {backbone}: {str(error).splitlines()[0][:200]}; give a file with --weights"
+                f"timm could not fetch weights for {backbone}: {_reason(error)}; give a file with --weights"
             ) from error
     package, attribute = PACKAGED[backbone]
     if not util.find_spec(package):
@@ -86,13 +86,18 @@ def _from_file(path: Path) -> Mapping[str, torch.Tensor]:
             return dict(load_file(path))
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise RomError(f"{path} cannot be read as weights: {str(error).splitlines()[0][:200]}") from error
+        raise RomError(f"{path} cannot be read as weights: {_reason(error)}") from error
     for key in ("state_dict", "model", "state_dict_ema"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise RomError(f"{path} holds no state dict of tensors")
     return {str(k).removeprefix("module."): v for k, v in state.items()}
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a library's message; some have none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _fit(network: torch.nn.Module, state: Mapping[str, torch.Tensor], backbone: str, source: str) -> None:

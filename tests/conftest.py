@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +139,12 @@ def _shape(kind: str, count: int) -> Draw:
 
 
 DRAWINGS: Mapping[str, Mapping[str, Draw]] = {
-    "colours": {"red": _colour(190, 40, 40), "green": _colour(40, 160, 50), "blue": _colour(40, 60, 190), "yellow": _colour(200, 190, 40)},
+    "colours": {
+        "red": _colour(190, 40, 40),
+        "green": _colour(40, 160, 50),
+        "blue": _colour(40, 60, 190),
+        "yellow": _colour(200, 190, 40),
+    },
     "stripes": {"fine": _stripes(0, 8), "coarse": _stripes(0, 40), "level": _stripes(90, 16)},
     "shapes": {"discs": _shape("disc", 6), "rings": _shape("ring", 8), "lines": _shape("line", 10)},
 }

@@ -58,7 +58,11 @@ def test_runtime(name: str, check: roms.Check, tiny_rom: Path, reference: Rom) -
 
 
 def test_every_check_is_listed() -> None:
-    for module, listed in ((heads, heads.CHECKS), (mappers, mappers.CHECKS + mappers.CALIBRATED + mappers.MONOTONE), (roms, roms.CHECKS)):
+    for module, listed in (
+        (heads, heads.CHECKS),
+        (mappers, mappers.CHECKS + mappers.CALIBRATED + mappers.MONOTONE),
+        (roms, roms.CHECKS),
+    ):
         assert {name for name in vars(module) if name.startswith("check_")} == {check.__name__ for check in listed}
 
 

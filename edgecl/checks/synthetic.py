@@ -7,7 +7,9 @@ import numpy as np
 from edgecl.types import Floats, Ints, Task
 
 
-def features(task: int, classes: int, per_class: int, width: int = 64, spread: float = 0.25, seed: int = 0) -> tuple[Floats, Ints]:
+def features(
+    task: int, classes: int, per_class: int, width: int = 64, spread: float = 0.25, seed: int = 0
+) -> tuple[Floats, Ints]:
     """Pictures of one Gaussian task: (n, d) float32 and labels (n,) int64, class by class.
 
     Task and class are directions of their own; pictures of a class vary along 8 directions that the task's classes share,

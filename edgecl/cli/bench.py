@@ -15,7 +15,7 @@ from edgecl.cli.common import (
     RomOption,
     RuntimeOption,
     ThreadsOption,
-    open_device,
+    configured,
     progress,
     say,
 )
@@ -53,10 +53,9 @@ def bench(
     settings = suite.QUICK if quick else suite.TARGETS if targets else suite.Settings()
     settings = suite.with_options(settings, tasks, _sizes(batch))
     old = reports.load(against) if against else None  # before minutes of measuring
-    with open_device(rom=rom, runtime=runtime, device=device, threads=threads, mapper=mapper) as edge:
-        c = edge.config
-        shown = of_folder(pictures, max(settings.learn, suite.MIXED)) if pictures else None
-        place = suite.Place(edge.rom_folder, c.runtime, c.device, c.threads, c.mapper, shown)
+    c = configured(rom=rom, runtime=runtime, device=device, threads=threads, mapper=mapper)
+    shown = of_folder(pictures, max(settings.learn, suite.MIXED)) if pictures else None
+    place = suite.Place(Path(c.rom), c.runtime, c.device, c.threads, c.mapper, shown)
     with progress() as bar:
         result = suite.run(place, settings, bar)
     if output is not None:

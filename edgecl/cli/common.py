@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,14 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgecl import config
+
 if TYPE_CHECKING:
+    from edgecl.config import DeviceConfig
     from edgecl.device import EdgeDevice
 
 RomOption = Annotated[Path | None, typer.Option("--rom", help="ROM image to use. Default: the home's, made on first need.")]
 RuntimeOption = Annotated[str | None, typer.Option("--runtime", help="onnxruntime or pytorch.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu or cuda.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=0, help="Threads of the runtime; 0: its own choice.")]
-MapperOption = Annotated[str | None, typer.Option("--mapper", help="mahalanobis, gmmc, or (evaluate) oracle.")]
+MapperOption = Annotated[str | None, typer.Option("--mapper", help="mahalanobis or gmmc.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
@@ -33,6 +37,16 @@ def open_device(**options: object) -> EdgeDevice:
 
     rom = options.pop("rom", None)
     return EdgeDevice(rom=str(rom) if rom else None, say=say, **{k: v for k, v in options.items() if v is not None})  # type: ignore[arg-type]
+
+
+def configured(tell: Callable[[str], None] = say, **options: object) -> DeviceConfig:
+    """The settings of this home under the options that were given, with `rom` filled in; the home's bank is not opened."""
+    from edgecl.rom.opening import rom_folder
+
+    home = config.home()
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    settings = config.load(home, given)
+    return dataclasses.replace(settings, rom=str(rom_folder(settings.rom, home, tell)))
 
 
 @contextmanager

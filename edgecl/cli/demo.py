@@ -22,6 +22,7 @@ from edgecl.cli.common import (
     RomOption,
     RuntimeOption,
     ThreadsOption,
+    configured,
     progress,
     say,
 )
@@ -47,31 +48,20 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Learn tasks one after another on real pictures, forget nothing, answer untold. Your own bank is not touched."""
-    from edgecl import config
     from edgecl.demo import learned, prepare, run, unseen, vacant
-    from edgecl.rom.opening import ensure_default
 
     started = time.perf_counter()
     if keep:
         vacant(keep)
     tell = say if as_json else _print
     tasks, strangers = learned(quick), unseen(quick)
-    home = config.home()
-    given = {
-        "rom": str(rom) if rom else None,
-        "runtime": runtime,
-        "device": device,
-        "threads": threads,
-        "mapper": mapper,
-    }
-    settings = config.load(home, given)
     tell(f"edgecl demo: one device, {len(tasks)} tasks, real pictures, no task labels.")
     tell(f"It lives in {printable(keep) if keep else 'a temporary folder'}; your own bank is not touched.")
     begun = time.perf_counter()
-    image = Path(settings.rom).expanduser() if settings.rom else ensure_default(home / "rom", tell)
+    settings = configured(tell, rom=rom, runtime=runtime, device=device, threads=threads, mapper=mapper)
     exported = time.perf_counter() - begun
     with nullcontext(str(keep)) if keep else tempfile.TemporaryDirectory(prefix="edgecl-demo-") as place:
-        prepare(Path(place), image, settings)
+        prepare(Path(place), settings)
         result = run(Path(place), tasks, strangers, tell=tell, watch=progress, started=started)
     if as_json:
         print(json.dumps(result.to_dict()))
@@ -96,19 +86,17 @@ def _report(result: Result, exported: float, tell: Callable[[str], None]) -> Non
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
-    stated = f"{result.conditions['stated_false_reject']:.0%}"
+    as_task, as_class = (f"{result.conditions[key]:.0%}" for key in ("stated_false_reject", "stated_class_false_reject"))
     tell("")
     console.print(_table(result))
     tell("")
     tell("train, test: pictures. s, kB: seconds to learn the task, size of its head.")
     tell("oracle: right class when told the task. Not told: mapper, right task; joint,")
     tell('right task and class. right, unknown, wrong: the final answer; "unknown" is')
-    tell(f"allowed (set to happen to {stated} of known pictures as to task, {stated} as to class).")
+    tell(f"allowed (set to happen to {as_task} of known pictures as to task, {as_class} as to class).")
     tell("* Its pictures had been read before the power cut, and were kept.")
     taken = [
-        f"{other.task}: "
-        + ", ".join(f"{name} {count}" for name, count in other.taken_for.items())
-        + f" of {other.test}"
+        f"{other.task}: " + ", ".join(f"{name} {count}" for name, count in other.taken_for.items()) + f" of {other.test}"
         for other in result.unseen
         if other.taken_for
     ]
@@ -141,10 +129,8 @@ def _table(result: Result) -> Table:
         values = [f"{getattr(row, name):.0%}" for name in shares]
         mark = "*" if row is result.rows[-1] else ""
         size = f"{row.bytes / 1000:.0f}"
-        table.add_row(
-            row.task, str(row.classes), str(row.train), f"{row.seconds:.1f}{mark}", size, str(row.test), *values
-        )
-    table.add_row("mean", "", "", "", "", "", *(f"{result.summary[name]:.0%}" for name in shares), style="bold")
+        table.add_row(row.task, str(row.classes), str(row.train), f"{row.seconds:.1f}{mark}", size, str(row.test), *values)
+    table.add_row("mean", "", "", "", "", "", *(f"{result.summary[name]:.1%}" for name in shares), style="bold")
     table.add_row("never seen:")
     for other in result.unseen:
         values = ["-", "-", "-", "-", f"{other.unknown:.0%}", f"{other.wrong:.0%}"]

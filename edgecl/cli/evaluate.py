@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from edgecl.cli.common import (
     RomOption,
     RuntimeOption,
     ThreadsOption,
-    open_device,
+    configured,
     progress,
     say,
 )
@@ -40,23 +41,20 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Learn every TASK/train on a fresh device, test every TASK/test without naming the task. Your bank is not touched."""
+    from edgecl.config import home
+    from edgecl.device import EdgeDevice
     from edgecl.evaluate import evaluate as run
     from edgecl.evaluate import find_tasks
     from edgecl.report import table, write
 
     found = find_tasks(tasks)
     oracle = mapper == "oracle"
-    with open_device(rom=rom, runtime=runtime, device=device, threads=threads) as edge:
-        folder = edge.rom_folder
-        cache = edge.cache
-    with tempfile.TemporaryDirectory(prefix="edgecl-evaluate-") as home:
-        options = {
-            "runtime": runtime,
-            "device": device,
-            "threads": threads,
-            "mapper": "mahalanobis" if oracle else mapper,
-        }
-        with open_device(home=home, rom=folder, cache=cache, **options) as edge, progress() as bar:
+    settings = configured(
+        rom=rom, runtime=runtime, device=device, threads=threads, mapper="mahalanobis" if oracle else mapper
+    )
+    with tempfile.TemporaryDirectory(prefix="edgecl-evaluate-") as place:
+        own = EdgeDevice(place, cache=home() / "cache", say=say, **dataclasses.asdict(settings))
+        with own as edge, progress() as bar:
             result = run(
                 edge,
                 found,

@@ -22,7 +22,7 @@ def _table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
 
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("task", "digest", "part"))
     for row in rows:
         table.add_row(*map(str, row))
     Console().print(table)
@@ -58,7 +58,7 @@ def ls(as_json: JsonOption = False) -> None:
         elif not rows:
             print("the bank is empty; learn something: edgecl learn --task NAME --data FOLDER")
         else:
-            columns = ["task", "gen", "method", "classes", "pictures", "validation", "bytes", "digest"]
+            columns = ["task", "gen", "method", "classes", "pictures", "val.", "bytes", "digest"]
             shown = [
                 [
                     r["task"],

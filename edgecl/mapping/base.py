@@ -70,7 +70,9 @@ class Mapper(ABC):
         """
         width = self.anchor_width(anchor)
         if width != self.width:
-            raise BundleError(f"the anchor of '{task}' is for {width} features, this device's ROM has {self.width}; learn it on this ROM")
+            raise BundleError(
+                f"the anchor of '{task}' is for {width} features, this device's ROM has {self.width}; learn it on this ROM"
+            )
         self._anchors[task] = anchor
         self._order = None
 

@@ -101,6 +101,9 @@ class MahalanobisPaper(_Argmax):
         means = np.concatenate([a["means"] for a in anchors.values()]).astype(np.float64)
         residuals = np.concatenate([a["residuals"] for a in anchors.values()]).astype(np.float64)
         centred = residuals - residuals.mean(0)
-        self._rows = means @ np.linalg.pinv(centred.T @ centred / len(centred), hermitian=True)
+        # Below this part of the largest variance lies float32's rounding: NumPy's own bound lets such directions in, and they
+        # would outweigh all others.
+        inverse = np.linalg.pinv(centred.T @ centred / len(centred), rcond=1e-10, hermitian=True)
+        self._rows = means @ inverse
         self._bias = -0.5 * np.einsum("md,md->m", self._rows, means)
         self._owner = np.repeat(np.arange(len(anchors)), [len(a["means"]) for a in anchors.values()])

@@ -24,6 +24,11 @@ def open_rom(
     return rom
 
 
+def rom_folder(configured: str, home: Path, say: Callable[[str], None]) -> Path:
+    """Where the ROM image lies: as configured, else the default one in the home, which is made on first need."""
+    return Path(configured).expanduser() if configured else ensure_default(home / "rom", say)
+
+
 def ensure_default(folder: Path, say: Callable[[str], None]) -> Path:
     """`folder`, holding the default ROM; it is exported there when it is not yet.
 

@@ -43,12 +43,13 @@ class PytorchRom(Rom):
         self.provider = device
         if threads:
             torch.set_num_threads(threads)
+        from safetensors import SafetensorError
         from safetensors.torch import load
 
         self.network = feature_network(image.backbone)
         try:
             self.network.load_state_dict(load(image.read(WEIGHTS)))
-        except RuntimeError as error:
+        except (RuntimeError, SafetensorError) as error:
             raise RomError(
                 f"{image.folder / WEIGHTS} does not fit timm {timm.__version__}'s {image.backbone}: {error}"
             ) from error

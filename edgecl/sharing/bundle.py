@@ -103,7 +103,7 @@ class Bundle:
         return sizes
 
     def require_fit(self, rom_id: str, width: int) -> None:
-        """Raise RomMismatch unless the head was learned on that ROM, BundleError unless all arrays are for its `width` features.
+        """Raise RomMismatch unless the head was learned on that ROM, BundleError unless all arrays are for `width` features.
 
         A head of another width would fail at its first picture; an anchor of another width would fail the whole mapper.
         """

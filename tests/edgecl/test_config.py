@@ -51,8 +51,21 @@ def test_wrong_type_is_named(tmp_path: Path, text: str, key: str) -> None:
         load(write(tmp_path, text))
 
 
-@pytest.mark.parametrize("text", ["false_reject = 0", "false_reject = 0.0", "false_reject = 0.5", "false_reject = -0.1", "false_reject = nan",
-                                  "false_reject = inf", "threads = -1", "feature_cache_mb = -1", 'device = "tpu"', 'device = ""'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "false_reject = 0",
+        "false_reject = 0.0",
+        "false_reject = 0.5",
+        "false_reject = -0.1",
+        "false_reject = nan",
+        "false_reject = inf",
+        "threads = -1",
+        "feature_cache_mb = -1",
+        'device = "tpu"',
+        'device = ""',
+    ],
+)
 def test_value_out_of_range_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=text.split()[0]):
         load(write(tmp_path, text))
@@ -64,7 +77,9 @@ def test_file_that_is_no_toml_is_named(tmp_path: Path, text: str | bytes) -> Non
         load(write(tmp_path, text))
 
 
-def test_home_is_the_argument_then_the_variable_then_the_platforms_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_is_the_argument_then_the_variable_then_the_platforms_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EDGECL_HOME", str(tmp_path / "from-environment"))
     assert home(tmp_path / "given") == tmp_path / "given"
     assert home() == tmp_path / "from-environment"

@@ -148,7 +148,7 @@ def test_a_head_that_changes_is_noticed(tiny_rom: Path, tmp_path: Path, monkeypa
         return out if len(calls) < 3 else np.nextafter(out, np.float32(np.inf), dtype=np.float32)
 
     monkeypatch.setattr(Head, "scores", drifting)
-    demo.prepare(tmp_path / "home", tiny_rom, DeviceConfig())
+    demo.prepare(tmp_path / "home", DeviceConfig(rom=str(tiny_rom)))
     told: list[str] = []
     found = demo.run(tmp_path / "home", [drawn(n, i) for i, n in enumerate("abc")], [drawn("d", 9)], tell=told.append)
     assert not found.held
@@ -157,7 +157,7 @@ def test_a_head_that_changes_is_noticed(tiny_rom: Path, tmp_path: Path, monkeypa
 
 def test_a_bundle_that_changes_is_noticed(tiny_rom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo._Memory, "add", _spoiling(demo._Memory.add))
-    demo.prepare(tmp_path / "home", tiny_rom, DeviceConfig())
+    demo.prepare(tmp_path / "home", DeviceConfig(rom=str(tiny_rom)))
     found = demo.run(tmp_path / "home", [drawn(n, i) for i, n in enumerate("abc")], [drawn("d", 9)])
     assert not found.held
     assert not any(step.unchanged for step in found.steps[1:])

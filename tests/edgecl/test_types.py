@@ -12,7 +12,9 @@ from edgecl.errors import ConfigError
 from edgecl.types import Task, task_name
 
 
-@pytest.mark.parametrize("name", ["birds", "a", "7", "_", "leaf rust", "v1.2-b_c", "Bäume", "鳥", "птицы", "x" * 64, "a..b", "東京 タワー"])
+@pytest.mark.parametrize(
+    "name", ["birds", "a", "7", "_", "leaf rust", "v1.2-b_c", "Bäume", "鳥", "птицы", "x" * 64, "a..b", "東京 タワー"]
+)
 def test_ordinary_name_is_kept(name: str) -> None:
     assert task_name(name) == unicodedata.normalize("NFC", name)
 
@@ -23,10 +25,47 @@ def test_two_spellings_of_one_name_become_one() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", ".", "..", "../x", "a/b", "/etc", "a\\b", "C:\\x", "~", "-rf", "a-", ".hidden", "a.", " a", "a ", "a\n", "a\nb", "a\tb", "a\0b", "a\x1b[2Jb",
-     "a\x7fb", "a\x85b", "a\u2028b", "a\u202eb", "a\u200bb", "a\ufeffb", "a\u00a0b", "x" * 65, "*", "a|b", "a;b", "$(x)", "\U0001f426", "a\ud800b", "a'b", "%s%n"],
+    [
+        "",
+        " ",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "/etc",
+        "a\\b",
+        "C:\\x",
+        "~",
+        "-rf",
+        "a-",
+        ".hidden",
+        "a.",
+        " a",
+        "a ",
+        "a\n",
+        "a\nb",
+        "a\tb",
+        "a\0b",
+        "a\x1b[2Jb",
+        "a\x7fb",
+        "a\x85b",
+        "a\u2028b",
+        "a\u202eb",
+        "a\u200bb",
+        "a\ufeffb",
+        "a\u00a0b",
+        "x" * 65,
+        "*",
+        "a|b",
+        "a;b",
+        "$(x)",
+        "\U0001f426",
+        "a\ud800b",
+        "a'b",
+        "%s%n",
+    ],
     ids=ascii,
-)  # fmt: skip
+)
 def test_name_that_is_a_path_acts_on_a_terminal_or_is_invisible_is_refused(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         task_name(name)
@@ -47,7 +86,7 @@ def test_accepted_name_is_its_own_form_and_safe(name: str) -> None:
         assert str(error).isprintable()
         return
     assert task_name(accepted) == accepted and 0 < len(accepted) <= 64 and accepted.isprintable()
-    assert not set(accepted) & set("/\\:*?\"<>|\0") and accepted not in (".", "..")
+    assert not set(accepted) & set('/\\:*?"<>|\0') and accepted not in (".", "..")
 
 
 def test_task_has_the_length_of_its_pictures() -> None:

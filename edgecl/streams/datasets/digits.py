@@ -19,9 +19,7 @@ CLASSES = tuple("0123456789")
 
 def load(train: int = 200, test: int = 80, seed: int = 0) -> TaskPictures:
     """The task `digits`: ten classes of (8, 8) uint8, stretched from 0..16 to 0..255."""
-    with gzip.open(
-        shipped("sklearn", "scikit-learn", "datasets", "data", "digits.csv.gz"), "rt", encoding="ascii"
-    ) as file:
+    with gzip.open(shipped("sklearn", "scikit-learn", "datasets", "data", "digits.csv.gz"), "rt", encoding="ascii") as file:
         table = np.loadtxt(file, np.int64, delimiter=",")
     labels = table[:, 64]
     pictures = (table[:, :64] * 255 // 16).astype(np.uint8).reshape(-1, 8, 8)

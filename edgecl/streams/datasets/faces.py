@@ -18,6 +18,4 @@ def load(train: int = 140, test: int = 60, seed: int = 0) -> TaskPictures:
     """The task `faces`: two classes of (25, 25) uint8; there are 200 in all."""
     values = np.load(shipped("skimage", "scikit-image", "data", "lfw_subset.npy"), allow_pickle=False)  # in 0..1
     labels = np.repeat(np.arange(2), 100)  # the faces come first
-    return stack(
-        "faces", CLASSES, list(np.rint(values * 255).astype(np.uint8)), labels, draw(labels, train, test, seed)
-    )
+    return stack("faces", CLASSES, list(np.rint(values * 255).astype(np.uint8)), labels, draw(labels, train, test, seed))

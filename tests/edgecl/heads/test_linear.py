@@ -130,7 +130,9 @@ def test_unknown_class_threshold_rejects_the_stated_share(rom: Rom) -> None:
 def test_class_that_was_not_learned_is_rejected_more_often(rom: Rom) -> None:
     task = synthetic.task(5, 60, 32, spread=1.0)
     known = task.labels < 4
-    head = learn(dataclasses.replace(task, classes=task.classes[:4], features=task.features[known], labels=task.labels[known]), rom).head
+    head = learn(
+        dataclasses.replace(task, classes=task.classes[:4], features=task.features[known], labels=task.labels[known]), rom
+    ).head
     new = synthetic.task(5, 100, 32, spread=1.0, seed=1)
     scores = head.scores(new.features)
     low = scores.max(1) - scores.mean(1) < head.unknown_below
@@ -197,7 +199,15 @@ def test_paper_recipe_stops_after_its_patience(rom: Rom) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"recipe": "secret"}, {"false_reject": 0}, {"false_reject": 0.5}, {"epochs": 0}, {"patience": 0}, {"batch": 0}, {"learning_rate": 0}],
+    [
+        {"recipe": "secret"},
+        {"false_reject": 0},
+        {"false_reject": 0.5},
+        {"epochs": 0},
+        {"patience": 0},
+        {"batch": 0},
+        {"learning_rate": 0},
+    ],
     ids=str,
 )
 def test_setting_out_of_range_is_refused(options: dict) -> None:
@@ -207,6 +217,12 @@ def test_setting_out_of_range_is_refused(options: dict) -> None:
 
 @pytest.mark.parametrize("value", [3e38, 1e15], ids=str)
 def test_map_whose_scores_would_overflow_is_refused(value: float) -> None:
-    head = Head("linear", ("a", "b"), "0" * 64, {"w": np.full((2, 4), value, np.float32), "b": np.zeros(2, np.float32)}, {"phi": "identity"})
+    head = Head(
+        "linear",
+        ("a", "b"),
+        "0" * 64,
+        {"w": np.full((2, 4), value, np.float32), "b": np.zeros(2, np.float32)},
+        {"phi": "identity"},
+    )
     with pytest.raises(BundleError):
         head.check()

@@ -19,7 +19,12 @@ def blobs(k: int = 4, n: int = 50, d: int = 12, sigma: float = 0.3) -> tuple[np.
 
 def test_terms_equal_sklearns_log_density() -> None:
     rng = np.random.default_rng(0)
-    counts, means, variances, z = rng.uniform(1, 9, 5), rng.normal(size=(5, 7)), rng.uniform(0.1, 2, (5, 7)), rng.normal(size=(30, 7))
+    counts, means, variances, z = (
+        rng.uniform(1, 9, 5),
+        rng.normal(size=(5, 7)),
+        rng.uniform(0.1, 2, (5, 7)),
+        rng.normal(size=(30, 7)),
+    )
     mixture = GaussianMixture(5, covariance_type="diag")
     mixture.weights_, mixture.means_, mixture.precisions_cholesky_ = counts / counts.sum(), means, variances**-0.5
     rows, bias = terms(counts, means, variances)
@@ -34,17 +39,19 @@ def test_fit_finds_separate_blobs_exactly() -> None:
     assert sorted(order) == [0, 1, 2, 3] and all((found[part == b] == order[b]).all() for b in range(4))
     np.testing.assert_allclose(counts[order], 50, rtol=1e-6)
     np.testing.assert_allclose(means[order], [z[part == b].mean(0) for b in range(4)], rtol=1e-6)
-    np.testing.assert_allclose(variances[order], [z[part == b].var(0) + 1e-6 for b in range(4)], rtol=1e-6)
+    np.testing.assert_allclose(variances[order], [z[part == b].var(0) + 1e-6 for b in range(4)], rtol=1e-3)
 
 
 def test_fit_is_as_likely_as_sklearns() -> None:
-    """On overlapping blobs, where the two may end in different places of about the same likelihood."""
+    """On overlapping blobs, the best of a few starts: both methods end in a poorer place now and then."""
     z, _ = blobs(4, 60, 6, sigma=3)
-    theirs = GaussianMixture(4, covariance_type="diag", random_state=0).fit(z)
-    counts, means, variances, _ = fit(z, 4, 1e-6, rounds=100)
-    rows, bias = terms(counts / counts.sum(), means, variances)
-    ours = float(np.logaddexp.reduce(lift(z) @ rows.T + bias - 3 * np.log(2 * np.pi), 1).mean())
-    assert ours > theirs.score(z) - 0.15
+    theirs = GaussianMixture(4, covariance_type="diag", n_init=4, random_state=0).fit(z)
+    ours = []
+    for seed in range(4):
+        counts, means, variances, _ = fit(z, 4, 1e-6, rounds=100, seed=seed)
+        rows, bias = terms(counts / counts.sum(), means, variances)
+        ours.append(float(np.logaddexp.reduce(lift(z) @ rows.T + bias - 3 * np.log(2 * np.pi), 1).mean()))
+    assert max(ours) == pytest.approx(theirs.score(z), abs=0.02)
 
 
 @pytest.mark.parametrize("k", [1, 3, 20])

@@ -27,7 +27,9 @@ def test_whitened_distance_is_mahalanobis_distance() -> None:
     p = np.linalg.inv(roots.T.astype(np.float64) @ roots + 0.5 * np.eye(WIDTH))
     white = _whiten(roots, 0.5, points).astype(np.float64)
     gap = (points[:, None] - points).astype(np.float64)
-    np.testing.assert_allclose(((white[:, None] - white) ** 2).sum(2), np.einsum("abd,de,abe->ab", gap, p, gap), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        ((white[:, None] - white) ** 2).sum(2), np.einsum("abd,de,abe->ab", gap, p, gap), rtol=1e-3, atol=1e-3
+    )
 
 
 def anchors(count: int = 3, spread: float = 1.5) -> list[dict]:

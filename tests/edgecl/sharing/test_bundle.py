@@ -42,7 +42,9 @@ GOOD = make().to_bytes()
 SMALL = make(anchors={}).to_bytes()  # for what is tried at every byte
 
 
-def altered(card: Mapping[str, Any] | None = None, tensors: Mapping[str, Any] | None = None, drop: tuple[str, ...] = ()) -> bytes:
+def altered(
+    card: Mapping[str, Any] | None = None, tensors: Mapping[str, Any] | None = None, drop: tuple[str, ...] = ()
+) -> bytes:
     """GOOD with other fields of the card and other tensors, in canonical form."""
     values = {k: v for k, v in (load(GOOD) | dict(tensors or {})).items() if k not in drop}
     fields = {k: v for k, v in (json.loads(metadata(GOOD)["edgecl"]) | dict(card or {})).items() if k not in drop}
@@ -77,7 +79,10 @@ def refused(data: bytes, words: str | None = None) -> None:
 def test_round_trip_keeps_every_bit_and_every_field() -> None:
     original, back = make(), from_bytes(GOOD)
     assert back.card() == original.card() and back.task == "leaf rust" and back.head.classes == CLASSES
-    for mine, theirs in ((original.head.arrays, back.head.arrays), *((original.anchors[m], back.anchors[m]) for m in original.anchors)):
+    for mine, theirs in (
+        (original.head.arrays, back.head.arrays),
+        *((original.anchors[m], back.anchors[m]) for m in original.anchors),
+    ):
         assert set(mine) == set(theirs)
         for name, value in mine.items():
             assert value.dtype == theirs[name].dtype and np.array_equal(value, theirs[name])
@@ -188,9 +193,25 @@ def test_nesting_that_passes_can_be_shown_and_written_by_everyone() -> None:
     assert 4 <= deepest < 100
 
 
-@pytest.mark.parametrize("header", ["[" * 100_000, '{"__metadata__":' + '{"a":' * 50_000, "[]", "null", "", "{}", '{"__metadata__":{}}',
-                                    '{"__metadata__":{"edgecl":1}}', '{"__metadata__":{"edgecl":"{}"}}', b"\xff\xfe\x00", '{"__metadata__":[]}',
-                                    '{"__metadata__":{"edgecl":"null"}}', '{"__metadata__":{"edgecl":"[]"}}', '{"__metadata__":{"edgecl":""}}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "header",
+    [
+        "[" * 100_000,
+        '{"__metadata__":' + '{"a":' * 50_000,
+        "[]",
+        "null",
+        "",
+        "{}",
+        '{"__metadata__":{}}',
+        '{"__metadata__":{"edgecl":1}}',
+        '{"__metadata__":{"edgecl":"{}"}}',
+        b"\xff\xfe\x00",
+        '{"__metadata__":[]}',
+        '{"__metadata__":{"edgecl":"null"}}',
+        '{"__metadata__":{"edgecl":"[]"}}',
+        '{"__metadata__":{"edgecl":""}}',
+    ],
+)
 def test_header_of_another_kind_is_refused(header: str | bytes) -> None:
     refused(with_header(header))
 
@@ -238,7 +259,9 @@ def test_dtype_that_numpy_does_not_have_is_refused(dtype: object) -> None:
     refused(with_header(json.dumps(header), GOOD[8 + length :]))
 
 
-@pytest.mark.parametrize("shape", [[3], [3, WIDTH + 1], [WIDTH, 3], [1, 3, WIDTH], [2**62, 4], [-3, -WIDTH], [], [0, 3], "x", [2**70]])
+@pytest.mark.parametrize(
+    "shape", [[3], [3, WIDTH + 1], [WIDTH, 3], [1, 3, WIDTH], [2**62, 4], [-3, -WIDTH], [], [0, 3], "x", [2**70]]
+)
 def test_shape_that_does_not_fit_is_refused(shape: object) -> None:
     length = int.from_bytes(GOOD[:8], "little")
     header = json.loads(GOOD[8 : 8 + length])
@@ -288,36 +311,111 @@ def test_number_that_no_picture_can_give_is_refused(name: str, value: float) -> 
     refused(altered(tensors={name: np.full_like(load(GOOD)[name], value)}))
 
 
-@pytest.mark.parametrize("drop", ["head/w", "head/b", "anchor/gmmc/means", "anchor/mahalanobis/rest", "task", "classes", "method", "rom_id",
-                                  "settings", "report", "provenance", "format"])  # fmt: skip
+@pytest.mark.parametrize(
+    "drop",
+    [
+        "head/w",
+        "head/b",
+        "anchor/gmmc/means",
+        "anchor/mahalanobis/rest",
+        "task",
+        "classes",
+        "method",
+        "rom_id",
+        "settings",
+        "report",
+        "provenance",
+        "format",
+    ],
+)
 def test_missing_part_is_refused(drop: str) -> None:
     refused(altered(drop=(drop,)))
 
 
-@pytest.mark.parametrize("name", ["tail/x", "head/more/x", "anchor/x", "anchor/neither/x", "anchor/anchor/gmmc/x", "gmmc/limit", "x", "", "/", "head",
-                                  "headless/w", "anchor//x", "__proto__/x", "head/../w", "head/\x1b[2J"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tail/x",
+        "head/more/x",
+        "anchor/x",
+        "anchor/neither/x",
+        "anchor/anchor/gmmc/x",
+        "gmmc/limit",
+        "x",
+        "",
+        "/",
+        "head",
+        "headless/w",
+        "anchor//x",
+        "__proto__/x",
+        "head/../w",
+        "head/\x1b[2J",
+    ],
+)
 def test_unknown_part_is_refused(name: str) -> None:
     refused(altered(tensors={name: np.zeros(1, np.float32)}))
 
 
-@pytest.mark.parametrize("task", ["../../etc/passwd", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "C:x", "a\nb", "\x1b[2J", "a\0b", "x" * 65, " a", "a ",
-                                  "cafe\u0301", "a\u202eb", "a\u200bb", 3, None, ["a"], True])  # fmt: skip
+@pytest.mark.parametrize(
+    "task",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "a/b",
+        "a\\b",
+        "C:x",
+        "a\nb",
+        "\x1b[2J",
+        "a\0b",
+        "x" * 65,
+        " a",
+        "a ",
+        "cafe\u0301",
+        "a\u202eb",
+        "a\u200bb",
+        3,
+        None,
+        ["a"],
+        True,
+    ],
+)
 def test_task_name_that_is_none_is_refused(task: object) -> None:
     refused(altered({"task": task}))
 
 
 @pytest.mark.parametrize(
     "classes",
-    [["a", "b\n"], ["a", "\x1b[31m"], ["a", "a\u202e"], ["a", ""], ["a", "x" * 201], ["a", "a", "b"], ["a", "b", 3], ["a", "b", None], ["a"], [], "abc", 3,
-     {"a": 1, "b": 2, "c": 3}, ["a", "b", "\ud800"], ["a", "b", "c", "d"], [str(i) for i in range(10_001)]],
+    [
+        ["a", "b\n"],
+        ["a", "\x1b[31m"],
+        ["a", "a\u202e"],
+        ["a", ""],
+        ["a", "x" * 201],
+        ["a", "a", "b"],
+        ["a", "b", 3],
+        ["a", "b", None],
+        ["a"],
+        [],
+        "abc",
+        3,
+        {"a": 1, "b": 2, "c": 3},
+        ["a", "b", "\ud800"],
+        ["a", "b", "c", "d"],
+        [str(i) for i in range(10_001)],
+    ],
     ids=lambda classes: repr(classes)[:20].encode("unicode_escape").decode(),
-)  # fmt: skip
+)
 def test_class_names_that_are_none_are_refused(classes: object) -> None:
     refused(altered({"classes": classes}))
 
 
 @pytest.mark.parametrize("field", ["method", "rom_id"])
-@pytest.mark.parametrize("value", ["", "os:system", "../linear", "\x1b[2J", "x" * 100_000, 3, None, ["linear"], "\ud800"], ids=ascii)
+@pytest.mark.parametrize(
+    "value", ["", "os:system", "../linear", "\x1b[2J", "x" * 100_000, 3, None, ["linear"], "\ud800"], ids=ascii
+)
 def test_name_in_the_card_that_is_none_is_refused(field: str, value: object) -> None:
     refused(altered({field: value}))
 
@@ -352,7 +450,9 @@ def test_random_bytes_are_refused(data: bytes) -> None:
 def test_spliced_bundle_raises_nothing_but_bundle_error(data: st.DataObject) -> None:
     """Pieces cut out, doubled, replaced: refused, or a bundle of its own."""
     at, end = sorted(data.draw(st.tuples(st.integers(0, len(SMALL)), st.integers(0, len(SMALL)))))
-    piece = data.draw(st.one_of(st.binary(max_size=20), st.just(SMALL[at:end] * 2), st.sampled_from([b'"', b"{}", b"[[", b"1e999", b"null"])))
+    piece = data.draw(
+        st.one_of(st.binary(max_size=20), st.just(SMALL[at:end] * 2), st.sampled_from([b'"', b"{}", b"[[", b"1e999", b"null"]))
+    )
     spliced = SMALL[:at] + piece + SMALL[end:]
     try:
         assert from_bytes(spliced).to_bytes() == spliced
@@ -360,7 +460,11 @@ def test_spliced_bundle_raises_nothing_but_bundle_error(data: st.DataObject) -> 
         assert str(error).isprintable()
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=8)  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
 FIELDS = ("task", "classes", "method", "rom_id", "settings", "report", "provenance", "format", "other")
 
 
@@ -378,7 +482,9 @@ def test_any_json_in_the_card_raises_nothing_but_bundle_error(fields: dict[str, 
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=5).filter(str.isprintable), min_size=3, max_size=3, unique=True))
+@given(
+    st.text(max_size=20), st.lists(st.text(min_size=1, max_size=5).filter(str.isprintable), min_size=3, max_size=3, unique=True)
+)
 def test_whatever_is_written_is_read_back(report: str, classes: list[str]) -> None:
     bundle = make(head=dataclasses.replace(make(anchors={}).head, classes=tuple(classes)), anchors={}, report={"note": report})
     back = from_bytes(bundle.to_bytes())
