@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ Pixels = NDArray[np.uint8]
 Arrays = Mapping[str, NDArray[Any]]
 Picture = "Path | bytes | Image | Pixels"  # whatever `pictures.decode` takes
 
-_TASK_NAME = re.compile(r"\w[\w .-]{0,62}\w|\w", re.UNICODE)
+_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by category, nothing to see
 
 
 def task_name(name: str) -> str:
@@ -32,13 +31,26 @@ def task_name(name: str) -> str:
     one line, and must look the same to two people who compare it: letters, digits, `_ . -` and inner spaces, at most 64.
     """
     name = unicodedata.normalize("NFC", name)
-    if not _TASK_NAME.fullmatch(name):
+    ends = [c for c in (name[:1], name[-1:]) if c]
+    good = (
+        0 < len(name) <= 64
+        and all(_is_word(c) or c in "-. " for c in name)
+        and all(_is_word(c) for c in ends)
+        and unicodedata.category(name[0])[0] != "M"  # a mark needs a letter before it
+        and unicodedata.normalize("NFKC", name) == name  # no ligatures, no full-width twins of other letters
+    )
+    if not good:
         shown = name.encode("unicode_escape").decode()[:80]
         raise ConfigError(
             f"'{shown}' cannot be a task name: use 1 to 64 letters, digits, '_', '-', '.' or inner spaces, beginning and "
             f"ending with a letter, digit or '_' (a path to the pictures goes into --data)"
         )
     return name
+
+
+def _is_word(character: str) -> bool:
+    """A letter, a mark on one, a digit or an underscore, that can be seen."""
+    return character == "_" or (unicodedata.category(character)[0] in "LMN" and character not in _BLANK_LETTERS)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import typer
 
 from edgecl.cli.common import JsonOption, open_device, say, size
 from edgecl.errors import BankCorrupt, EdgeclError
+from edgecl.text import printable
 
 app = typer.Typer(no_args_is_help=True, help="The heads of this device.")
 Name = Annotated[str, typer.Argument(help="Name of the task.")]
@@ -108,7 +109,7 @@ def show(task: Name, as_json: JsonOption = False) -> None:
         for part in ("report", "provenance", "settings"):
             print(f"{part}:")
             for key, value in sorted(card[part].items()):
-                print(f"  {key}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+                print(f"  {printable(key)}: {value if isinstance(value, (int, float)) else json.dumps(value)}")
         _table("where the bytes go", ["part", "bytes"], [[name, f"{count:,}"] for name, count in bundle.parts().items()])
         _table(
             "history",

@@ -22,6 +22,7 @@ import typer
 from edgecl import __version__, config
 from edgecl.cli import bench, demo, doctor, evaluate, export, heads, infer, learn
 from edgecl.errors import EdgeclError
+from edgecl.text import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,7 +65,7 @@ def main() -> None:
         if (code := app(standalone_mode=False) or 0) == 130:  # typer's answer to Ctrl-C
             raise KeyboardInterrupt
     except EdgeclError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{type(error).__name__}: {printable(str(error), 2000)}", file=sys.stderr)
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("stopped; what the bank held, it still holds", file=sys.stderr)

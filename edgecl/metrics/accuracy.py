@@ -24,7 +24,7 @@ def macro(values: Sequence[float]) -> float:
 
 def forgetting(after_learning: Sequence[float], at_the_end: Sequence[float]) -> float:
     """The largest loss of accuracy of any task between the moment it was learned and the end; 0 when none lost anything."""
-    return max((a - b for a, b in zip(after_learning, at_the_end, strict=True)), default=0.0)
+    return max([0.0, *(a - b for a, b in zip(after_learning, at_the_end, strict=True))])
 
 
 def softmax(scores: Floats) -> Floats:

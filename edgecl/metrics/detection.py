@@ -16,7 +16,8 @@ def roc(known: Floats, unknown: Floats) -> tuple[NDArray[np.float64], NDArray[np
     values = np.concatenate([known, unknown])
     order = np.argsort(-values, kind="stable")
     is_unknown = np.concatenate([np.zeros(len(known)), np.ones(len(unknown))])[order]
-    last = np.append(np.flatnonzero(np.diff(values[order])), len(values) - 1)
+    ranked = values[order]
+    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), np.arange(len(ranked))[-1:])
     caught, rejected = np.cumsum(is_unknown)[last], np.cumsum(1 - is_unknown)[last]
     return np.insert(rejected / max(len(known), 1), 0, 0.0), np.insert(caught / max(len(unknown), 1), 0, 0.0)
 

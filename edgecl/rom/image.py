@@ -80,7 +80,7 @@ class RomImage:
             raw = json.loads(text)
             if type(raw["format"]) is not int or raw["format"] != FORMAT:
                 raise RomError(
-                    f"{path} has format {reprlib.repr(raw['format'])}, this edgecl reads {FORMAT}; update edgecl or export again"
+                    f"{path} has format {reprlib.repr(raw['format'])}, this reads {FORMAT}; update edgecl, or export again"
                 )
             if any(Path(name).name != name or name in ("", "..") or not name.isprintable() for name in raw["files"]):
                 raise ValueError("a file is listed that does not lie in the image's own folder")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecl.errors import ConfigError, MissingDependency, RomError, RuntimeUnavailable
+from edgecl.errors import ConfigError, MissingDependency, RomError, RomTampered, RuntimeUnavailable
 from edgecl.rom.base import Rom
-from edgecl.rom.image import WEIGHTS, RomImage
+from edgecl.rom.image import WEIGHTS, RomImage, weights_digest
 from edgecl.types import Floats
 
 try:
@@ -48,7 +48,10 @@ class PytorchRom(Rom):
 
         self.network = feature_network(image.backbone)
         try:
-            self.network.load_state_dict(load(image.read(WEIGHTS)))
+            weights = load(image.read(WEIGHTS))
+            if weights_digest({name: value.numpy() for name, value in weights.items()}) != image.weights:
+                raise RomTampered(f"{image.folder / WEIGHTS} holds other weights than ROM {image.rom_id[:12]}; export again")
+            self.network.load_state_dict(weights)
         except (RuntimeError, SafetensorError) as error:
             raise RomError(
                 f"{image.folder / WEIGHTS} does not fit timm {timm.__version__}'s {image.backbone}: {error}"

@@ -102,24 +102,6 @@ class Bundle:
             sizes |= {f"anchor/{mapper}/{name}": int(value.nbytes) for name, value in arrays.items()}
         return sizes
 
-    def require_fit(self, rom_id: str, width: int) -> None:
-        """Raise RomMismatch unless the head was learned on that ROM, BundleError unless all arrays are for `width` features.
-
-        A head of another width would fail at its first picture; an anchor of another width would fail the whole mapper.
-        """
-        self.head.require_rom(rom_id, self.task)
-        widths = {
-            f"anchor for {name}": registry.load("mapper", registry.MAPPERS, name).anchor_width(arrays)
-            for name, arrays in self.anchors.items()
-        }
-        try:
-            self.head.scores(np.zeros((1, width), np.float32))
-        except ValueError:
-            widths["head"] = -1
-        if any(found != width for found in widths.values()):
-            wrong = ", ".join(part for part, found in widths.items() if found != width)
-            raise BundleError(f"the bundle of '{self.task}' does not fit its ROM of {width} features: {wrong}")
-
 
 def digest(data: bytes) -> str:
     """The bundle's name: sha256 of its bytes, hexadecimal."""

@@ -93,3 +93,14 @@ def test_task_has_the_length_of_its_pictures() -> None:
     import numpy as np
 
     assert len(Task("t", ("a", "b"), np.zeros((3, 2), np.float32), np.array([0, 1, 1]))) == 3
+
+
+@pytest.mark.parametrize("name", ["पक्षी", "птицы", "鳥", "vögel 2", "a"])
+def test_names_in_any_script_are_task_names(name: str) -> None:
+    assert task_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["\u3164", "bir\u115fds", "\ufb01sh", "\uff42irds", "\u0301birds", "birds\u0301\u200b"])
+def test_names_that_look_like_others_or_like_nothing_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be a task name"):
+        task_name(name)

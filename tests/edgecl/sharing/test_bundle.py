@@ -436,6 +436,29 @@ def test_other_format_is_refused(value: object) -> None:
     refused(altered({"format": value}), "format|malformed")
 
 
+def test_bundle_for_another_width_is_refused_before_it_reaches_a_mapper() -> None:
+    sound = from_bytes(GOOD)
+    sound.require_width(WIDTH)
+    for wrong in (WIDTH - 1, 2 * WIDTH):
+        with pytest.raises(BundleError, match="width"):
+            sound.require_width(wrong)
+    narrow = from_bytes(altered(tensors={"head/w": np.zeros((3, WIDTH - 1), np.float32)}))
+    with pytest.raises(BundleError, match="head"):
+        narrow.require_width(WIDTH)
+
+
+def test_device_refuses_a_bundle_for_another_width_and_answers_on(device, pictures_task) -> None:
+    """One that names the right ROM: taken up, it would have failed the mapper for every task."""
+    edge = device(threads=1)
+    edge.learn("colours", pictures_task["colours"])
+    foreign = make(head=dataclasses.replace(make(anchors={}).head, rom_id=edge.rom.rom_id)).to_bytes()
+    before = edge.bank.current()
+    with pytest.raises(BundleError, match="width"):
+        edge.import_bundle(foreign)
+    assert edge.bank.current() == before
+    assert edge.infer(sorted(pictures_task["colours"].glob("test/red/*"))[:1])[0].nearest_task == "colours"
+
+
 # -- everything else
 
 
