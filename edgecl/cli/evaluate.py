@@ -49,9 +49,7 @@ def evaluate(
 
     found = find_tasks(tasks)
     oracle = mapper == "oracle"
-    settings = configured(
-        rom=rom, runtime=runtime, device=device, threads=threads, mapper="mahalanobis" if oracle else mapper
-    )
+    settings = configured(rom=rom, runtime=runtime, device=device, threads=threads, mapper="mahalanobis" if oracle else mapper)
     with tempfile.TemporaryDirectory(prefix="edgecl-evaluate-") as place:
         own = EdgeDevice(place, cache=home() / "cache", say=say, **dataclasses.asdict(settings))
         with own as edge, progress() as bar:

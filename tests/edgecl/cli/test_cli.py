@@ -16,8 +16,10 @@ from PIL import Image
 
 from edgecl import EdgeDevice
 
+Done = subprocess.CompletedProcess[str]
 
-def edgecl(home: Path, *arguments: object, stdin: str | bytes = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+
+def edgecl(home: Path, *arguments: object, stdin: str | bytes = "", cwd: Path | None = None) -> Done:
     """Run the command; a traceback is never acceptable, whatever the input."""
     done = subprocess.run(
         [sys.executable, "-m", "edgecl.cli.main", *map(str, arguments)],
@@ -73,7 +75,8 @@ def fresh(world: Path, tmp_path: Path) -> Path:
 
 def test_infer_finds_task_and_class_of_files_folders_globs_and_stdin(world: Path) -> None:
     one = world / "hues" / "red" / "00.png"
-    done = edgecl(world / "home", "infer", one, world / "hues" / "green", world / "hues/blue/*0.png", "-", "--json", stdin=f"{one}\n")
+    several = (one, world / "hues" / "green", world / "hues/blue/*0.png", "-")
+    done = edgecl(world / "home", "infer", *several, "--json", stdin=f"{one}\n")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0
     assert [Path(line["picture"]).parent.name for line in lines] == ["red", *["green"] * 12, *["blue"] * 2, "red"]
@@ -251,7 +254,7 @@ def test_two_processes_learn_the_same_task_and_both_generations_are_kept(fresh: 
     both = [subprocess.Popen([*command, str(seed)], env=env, stdout=subprocess.PIPE, text=True) for seed in (5, 6)]
     said = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted(line[: line.index(":")] for line in said) == ["learned 'hues' (generation 2)", "learned 'hues' (generation 3)"]
+    assert sorted(line[: line.index(":")] for line in said) == [f"learned 'hues' (generation {n})" for n in (2, 3)]
     assert edgecl(fresh, "heads", "verify").returncode == 0
 
 

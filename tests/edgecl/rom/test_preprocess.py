@@ -13,9 +13,7 @@ from PIL import Image
 from edgecl.errors import ConfigError, EdgeclError, PictureError, RomError
 from edgecl.rom.preprocess import Preprocess, normalise, pixels
 
-IMAGENET = Preprocess(
-    size=32, crop=1.0, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-)
+IMAGENET = Preprocess(size=32, crop=1.0, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
