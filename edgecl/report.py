@@ -60,9 +60,9 @@ def markdown(result: Evaluation, pictures: list[str]) -> str:
             "answered: joint as `infer` says it, where unknown counts as wrong.",
             "false_reject, class_false_reject: known pictures called unknown task, unknown class; stated are "
             f"{c['stated_false_reject']:.0%} and {c['stated_class_false_reject']:.0%}.",
-            "unknown_auroc, unknown_caught: the task left out as the unknown one; how well its test pictures are told from those",
-            "of all others, and how many are called unknown. class_unknown_auroc, where measured: the same for each class left",
-            "out of its task.",
+            "unknown_auroc, unknown_caught: the task left out as the unknown one; how well its test pictures are told from",
+            "those of all others, and how many are called so. class_unknown_auroc, where measured: the same for each class",
+            "left out of its task.",
             "",
             f"Forgetting: {s['forgetting']:.4f}; answers and bundles of all earlier tasks are {identical} at the end. "
             f"Expected calibration error of the confidence: {s['expected_calibration_error']:.3f}.",
