@@ -129,8 +129,7 @@ class HeadBank:
             raise BankError(f"{self.path} is an SQLite file, but no edgecl bank; give another home, or move it away")
         if format_ > FORMAT:
             raise BankTooNew(
-                f"{self.path} has bank format {format_}, this edgecl reads up to {FORMAT}; update edgecl. "
-                f"Nothing was changed"
+                f"{self.path} has bank format {format_}, this edgecl reads up to {FORMAT}; update edgecl. Nothing was changed"
             )
 
     @staticmethod
@@ -175,8 +174,10 @@ class HeadBank:
         )
         if not rows:
             raise self.unknown(task)
-        return [Generation(name, number, digest, action, at, bytes_, bool(current))
-                for name, number, digest, action, at, bytes_, current in rows]
+        return [
+            Generation(name, number, digest, action, at, bytes_, bool(current))
+            for name, number, digest, action, at, bytes_, current in rows
+        ]
 
     def version(self) -> tuple[int, int]:
         """A value that differs after any change to the bank, by this process or another: time to look again."""

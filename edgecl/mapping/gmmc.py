@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecl.mapping.base import require
 from edgecl.mapping.index import Index
-from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, local_anchor
+from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, local_anchor
 from edgecl.space import pack, unit_sqrt, unpack
 from edgecl.types import Arrays, Floats, Ints
 
@@ -51,9 +51,8 @@ class Gmmc(LocalMapper):
         require(arrays, LAYOUT | more, "a GMMC anchor", BOUNDS | bounds)
 
     def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
-        means = np.concatenate([unpack(a["means"], a["means_step"]) for a in anchors])
+        means, owner = all_means(anchors)
         variances = np.exp(np.concatenate([unpack(a["log_variances"], a["log_variances_step"]) for a in anchors]))
-        owner = np.repeat(np.arange(len(anchors)), [len(a["means"]) for a in anchors])
         rows, bias = terms(np.concatenate([a["counts"] for a in anchors]), means, variances)
         metric = np.sqrt((1 / variances).mean(0))
         # Its first stage sees less than Mahalanobis' does: each component has variances of its own. Hence more candidates.

@@ -43,6 +43,17 @@ def local_anchor(z: Floats, groups: Ints, false_reject: float) -> tuple[dict[str
     )
 
 
+def all_means(anchors: list[Arrays]) -> tuple[Floats, Ints]:
+    """The means of all tasks (m, d) and the task of each (m,)."""
+    owner = np.repeat(np.arange(len(anchors)), [len(a["means"]) for a in anchors])
+    means = np.empty((len(owner), anchors[0]["means"].shape[1]), np.float32)
+    at = 0
+    for a in anchors:  # row by row into place: a list of all and its concatenation would need twice the memory
+        means[at : at + len(a["means"])] = unpack(a["means"], a["means_step"])
+        at += len(a["means"])
+    return means, owner
+
+
 class LocalMapper(Mapper):
     """A mapper whose tasks are found by inner products, and judged known or not by their own subspace."""
 

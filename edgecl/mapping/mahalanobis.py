@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgecl.mapping.base import require
 from edgecl.mapping.index import Index
-from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, local_anchor
+from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, local_anchor
 from edgecl.space import unit_sqrt, unpack
 from edgecl.types import Arrays, Floats, Ints
 
@@ -40,8 +40,7 @@ class Mahalanobis(LocalMapper):
         require(arrays, LAYOUT | more, "a Mahalanobis anchor", BOUNDS | bounds)
 
     def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
-        means = np.concatenate([unpack(a["means"], a["means_step"]) for a in anchors])
-        owner = np.repeat(np.arange(len(anchors)), [len(a["means"]) for a in anchors])
+        means, owner = all_means(anchors)
         roots, rest = self._covariance(anchors)
         rows = _solve(roots, rest, means)
         bias = -0.5 * np.einsum("md,md->m", rows, means)

@@ -175,9 +175,7 @@ def _from_file(image: ImageFile.ImageFile, data: bytes, p: Preprocess, limits: D
         if image.info.get("progressive"):
             _check_pixels(image.size, limits)
             if data.count(b"\xff\xda") > _SCANS:
-                raise PictureError(
-                    f"a progressive JPEG of more than {_SCANS} scans is refused: it costs hours to decode"
-                )
+                raise PictureError(f"a progressive JPEG of more than {_SCANS} scans is refused: it costs hours to decode")
         extent = _reduce(image, p)
     _check_pixels(image.size, limits)
     image.load()

@@ -96,17 +96,13 @@ def scan(path: Path | str, split: str = "train", classes: Sequence[str] | None =
         found, splits = _scan_folder(path, split, notes)
     elif stat.S_ISREG(mode):
         if path.suffix.lower() in SUFFIXES:
-            raise DataError(
-                f"{printable(path)}: is one picture; to learn a task, give a folder with one folder a class"
-            )
+            raise DataError(f"{printable(path)}: is one picture; to learn a task, give a folder with one folder a class")
         notes = _Notes()
         found, splits = _scan_csv(path, split, notes)
     else:
         raise DataError(f"{printable(path)}: is neither a folder nor a file; give a folder with one folder a class")
     if not any(found.values()):
-        raise EmptyTask(
-            f"{printable(path)}: no picture found in {len(found)} classes. {'; '.join(notes.sentences())}".strip()
-        )
+        raise EmptyTask(f"{printable(path)}: no picture found in {len(found)} classes. {'; '.join(notes.sentences())}".strip())
     if len(found) > MAX_CLASSES:
         raise DataError(f"{printable(path)}: {len(found)} classes, at most {MAX_CLASSES} make a task; split it up")
     if classes is None:
@@ -142,9 +138,7 @@ def expand(arguments: Iterable[str], stdin: BinaryIO | None = None) -> Iterator[
         else:
             matches = sorted(glob.glob(argument, recursive=True))
             if not matches:
-                yield PictureError(
-                    f"{printable(argument)}: nothing matches; check the pattern and the working directory"
-                )
+                yield PictureError(f"{printable(argument)}: nothing matches; check the pattern and the working directory")
             for match in matches:
                 if not os.path.isdir(match):
                     yield Path(match)
@@ -183,13 +177,9 @@ def duplicates(
             shared[among].append(group[0])
     sentences = []
     for among, firsts in sorted(shared.items()):
-        where = ", ".join(f"'{printable(classes[label])}'" for label in among[:_NAMED]) + (
-            ", ..." if among[_NAMED:] else ""
-        )
+        where = ", ".join(f"'{printable(classes[label])}'" for label in among[:_NAMED]) + (", ..." if among[_NAMED:] else "")
         which = f" ({_some([printable(names[i]) for i in firsts])})" if names is not None else ""
-        sentences.append(
-            f"the same {_count(len(firsts), 'picture')} in the classes {where}{which}: keep each in one class"
-        )
+        sentences.append(f"the same {_count(len(firsts), 'picture')} in the classes {where}{which}: keep each in one class")
     return tuple(sentences)
 
 
@@ -245,9 +235,7 @@ def _classes(roots: list[Path], notes: _Notes) -> dict[str, list[Path]]:
         loose += [file for file in files if file.suffix.lower() in SUFFIXES]
         tables += [file for file in files if file.suffix.lower() in (".csv", ".tsv")]
         if len(folders) > MAX_CLASSES:
-            raise DataError(
-                f"{printable(root)}: {len(folders)} class folders, at most {MAX_CLASSES} make a task; split it up"
-            )
+            raise DataError(f"{printable(root)}: {len(folders)} class folders, at most {MAX_CLASSES} make a task; split it up")
         for folder in folders:
             name = _class_name(folder.name, f"the folder {printable(folder)}")
             found.setdefault(name, []).extend(_walk(folder, notes))
@@ -352,8 +340,7 @@ def _scan_csv(path: Path, split: str, notes: _Notes) -> tuple[dict[str, list[Pat
         parts[part].append((line, name, label))
     if not parts:
         raise EmptyTask(
-            f"{printable(path)}: names no picture; write one line a picture: path,label. "
-            + "; ".join(notes.sentences())
+            f"{printable(path)}: names no picture; write one line a picture: path,label. " + "; ".join(notes.sentences())
         )
     for line, name, label in parts[_served(split, parts, path, notes)]:
         label = _class_name(label, f"{printable(path)}, line {line},")
@@ -403,9 +390,7 @@ def _rows(path: Path, notes: _Notes) -> Iterator[tuple[int, str, str, str]]:
             else:
                 yield reader.line_num, row[at_path], row[at_label], _SPLITS[part.casefold()]
     except csv.Error as error:
-        raise DataError(
-            f"{printable(path)}, line {reader.line_num}: no valid CSV ({error}); write path,label"
-        ) from None
+        raise DataError(f"{printable(path)}, line {reader.line_num}: no valid CSV ({error}); write path,label") from None
 
 
 def _header(row: list[str]) -> tuple[int, int, int | None] | None:

@@ -78,16 +78,22 @@ def batches(rom: Rom, sources: Iterable[Any], live: bool = False) -> Iterator[li
         except PictureError as error:
             return error
 
+    if live:
+        yield from ([(source, attempt(source))] for source in iterator)
+        return
+    first = list(islice(iterator, BATCH))
+    if len(first) == 1:  # nothing to overlap with, and starting threads costs a millisecond
+        yield [(first[0], attempt(first[0]))]
+        return
     with ThreadPoolExecutor(WORKERS) as pool:
 
-        def start() -> list[tuple[Any, Future[Pixels | PictureError]]]:
-            return [(source, pool.submit(attempt, source)) for source in islice(iterator, 1 if live else BATCH)]
+        def start(chunk: Iterable[Any]) -> list[tuple[Any, Future[Pixels | PictureError]]]:
+            return [(source, pool.submit(attempt, source)) for source in chunk]
 
-        ahead = start()
+        ahead = start(first)
         while ahead:
-            now, ahead = ahead, [] if live else start()
+            now, ahead = ahead, start(islice(iterator, BATCH))
             yield [(source, future.result()) for source, future in now]
-            ahead = ahead or start()
 
 
 def read_features(rom: Rom, sources: Sequence[Any], cache: FeatureCache | None = None, progress: Progress = silent) -> Reading:
