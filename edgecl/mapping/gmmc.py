@@ -56,7 +56,7 @@ class Gmmc(LocalMapper):
         rows, bias = terms(np.concatenate([a["counts"] for a in anchors]), means, variances)
         metric = np.sqrt((1 / variances).mean(0))
         # Its first stage sees less than Mahalanobis' does: each component has variances of its own. Hence more candidates.
-        return Index(rows, bias, means, lambda points: points * metric, dimensions=128, candidates=512), owner
+        return Index(rows, bias, means, lambda points: points * metric, candidates=512), owner
 
     def _query(self, z: Floats) -> Floats:
         return lift(z)

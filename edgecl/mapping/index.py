@@ -33,17 +33,17 @@ class Index:
         bias: NDArray[Any],
         centres: Floats,
         whiten: Callable[[Floats], Floats],
-        dimensions: int = 64,
-        candidates: int = 64,
-        exact: int = EXACT,
+        dimensions: int = 128,
+        candidates: int = 96,
+        exact: int | None = None,
     ) -> None:
         """rows (m, D), bias (m,).   centres (m, d): where each row wins, in the space of pictures.   whiten: linear map of
         that space after which distances compare rows; `dimensions` of it and `candidates` make the first stage.
-        exact: rows up to which the search is exact.
+        exact: rows up to which the search is exact; None takes EXACT.
         """
         self._bias = np.asarray(bias, np.float32)
         self._candidates = candidates
-        self.kind = "exact" if len(rows) <= exact else "two-stage"
+        self.kind = "exact" if len(rows) <= (EXACT if exact is None else exact) else "two-stage"
         if self.kind == "exact":
             self._rows = np.ascontiguousarray(rows, np.float32)
             return
