@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 import platformdirs
 
+from edgecl import registry
 from edgecl.errors import ConfigError
 
 
@@ -66,6 +67,8 @@ def _checked(cls: type[DeviceConfig], values: Mapping[str, Any], where: str) -> 
     for key in ("false_reject", "class_false_reject"):
         if not 0 < getattr(config, key) < 0.5:
             raise ConfigError(f"{where}: {key} must lie between 0 and 0.5, got {getattr(config, key)}")
+    registry.check("runtime", registry.RUNTIMES, config.runtime)
+    registry.check("mapper", registry.MAPPERS, config.mapper)
     if config.device not in ("cpu", "cuda"):
         raise ConfigError(f"{where}: device must be cpu or cuda, got {config.device!r}")
     if config.threads < 0 or config.feature_cache_mb < 0:

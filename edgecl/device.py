@@ -151,6 +151,7 @@ class EdgeDevice:
         if len(all_labels) and not 0 <= all_labels.min() <= all_labels.max() < len(known):
             raise DataError(f"'{name}': labels must lie in 0..{len(known) - 1}, got {all_labels.min()}..{all_labels.max()}")
         learning.check_learnable(name, known, all_labels)
+        config = learning.settings(method, recipe=recipe, seed=seed, false_reject=self.config.class_false_reject)
         cache = self.feature_cache()
         try:
             reading = read_features(self.rom, pictures, cache, progress)
@@ -171,10 +172,8 @@ class EdgeDevice:
             Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept)),
             self.rom,
             method,
-            {"recipe": recipe},
-            seed,
+            config,
             self.config.false_reject,
-            self.config.class_false_reject,
             (self.config.mapper,),
         )
         bundle = dataclasses.replace(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from edgecl import registry
+from edgecl import learning, registry
 from edgecl.device import EdgeDevice
 from edgecl.errors import DataError
 from edgecl.heads.base import lead
@@ -257,7 +257,7 @@ def _unknown_classes(
 ) -> list[dict[str, float]]:
     """Leave each class out of its task in turn: how well the head tells its test pictures from those of the other classes."""
     module = registry.load("head method", registry.HEADS, method)
-    config = module.Config(recipe=recipe, seed=seed, false_reject=device.config.class_false_reject)
+    config = learning.settings(method, recipe=recipe, seed=seed, false_reject=device.config.class_false_reject)
     figures: list[dict[str, float]] = []
     for number, (task, test, y_test) in enumerate(zip(tasks, features, truth, strict=True)):
         x, y = _read(device, task.name, task.train, task.train_labels)

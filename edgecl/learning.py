@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from edgecl import __version__, registry
-from edgecl.errors import ConfigError, DataError, EmptyTask
-from edgecl.heads.base import Head, Learned
+from edgecl.errors import BundleError, ConfigError, DataError, EmptyTask
+from edgecl.heads.base import Head, Learned, checked_classes
 from edgecl.rom.base import Rom
 from edgecl.sharing.bundle import Bundle
 from edgecl.types import Ints, Task
@@ -22,6 +22,11 @@ MIN_PER_CLASS = 3  # one to learn from, one to hold out, and one more, or no fig
 
 def check_learnable(name: str, classes: tuple[str, ...], labels: Ints) -> None:
     """Raise EmptyTask or DataError unless there are two classes, and enough pictures of each to learn and to hold out."""
+    try:
+        checked_classes(classes)
+    except BundleError as error:
+        if len(classes) > 1:  # a head with such names could not be read back
+            raise DataError(f"'{name}': {str(error).removeprefix('the bundle is malformed: ')}; rename the classes") from None
     counts = np.bincount(labels, minlength=len(classes))
     if not len(labels):
         raise EmptyTask(f"'{name}' has no readable picture; nothing to learn from")
@@ -38,35 +43,40 @@ def check_learnable(name: str, classes: tuple[str, ...], labels: Ints) -> None:
         )
 
 
+def settings(method: str, **options: Any) -> Any:
+    """The method's `Config` with these options. Raises UnknownName, or ConfigError with the options there are.
+
+    Made before any picture is read, so that a wrong word costs no minutes.
+    """
+    module = registry.load("head method", registry.HEADS, method)
+    try:
+        return module.Config(**options)
+    except TypeError as error:
+        raise ConfigError(f"method '{method}': {error}; it takes {', '.join(module.Config.__dataclass_fields__)}") from error
+
+
 def fit(
     task: Task,
     rom: Rom,
-    method: str = "linear",
-    options: Mapping[str, Any] | None = None,
-    seed: int = 0,
+    method: str,
+    config: Any,
     false_reject: float = 0.05,
-    class_false_reject: float = 0.02,
     mappers: Sequence[str] = (),
     previous: Head | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Bundle, Learned, dict[str, float]]:
     """Learn `task` and return its bundle, what the method said, and the seconds of each part.
 
-    false_reject, class_false_reject: stated shares of the task's own pictures that may be called unknown task, unknown class.
-    mappers: names to make anchors for, besides the default ones, which every bundle has.
-    options: fields of the method's `Config`; an unknown one raises ConfigError with those there are.
+    config: of the method, from `settings`.   false_reject: stated share of the task's own pictures that may be called
+    unknown task.   mappers: names to make anchors for, besides the default ones, which every bundle has.
     """
     module = registry.load("head method", registry.HEADS, method)
-    try:
-        config = module.Config(**{**(options or {}), "seed": seed, "false_reject": class_false_reject})
-    except TypeError as error:
-        raise ConfigError(f"method '{method}': {error}; it takes {', '.join(module.Config.__dataclass_fields__)}") from error
     started = clock()
     with threadpool_limits(1, "blas"):  # small matrices: more threads only get into the runtime's way
         learned: Learned = module.learn(task, rom, config, previous)
         fitted = clock()
         anchors = {
-            name: registry.load("mapper", registry.MAPPERS, name).anchor(task.features, task.labels, false_reject, seed)
+            name: registry.load("mapper", registry.MAPPERS, name).anchor(task.features, task.labels, false_reject, config.seed)
             for name in dict.fromkeys((*registry.DEFAULT_MAPPERS, *mappers))
         }
     seconds = {"head": fitted - started, "anchors": clock() - fitted}
@@ -75,7 +85,7 @@ def fit(
     provenance = {
         "pictures": len(task),
         "per_class": {name: int(n) for name, n in zip(task.classes, counts, strict=True)},
-        "seed": seed,
+        "seed": config.seed,
         "versions": versions,
         "runtime": f"{rom.runtime}/{rom.provider}",
     }

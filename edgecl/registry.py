@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from edgecl.errors import UnknownName
+from edgecl.text import printable
 
 HEADS: Mapping[str, str] = {"linear": "edgecl.heads.linear"}
 MAPPERS: Mapping[str, str] = {
@@ -24,15 +25,20 @@ DEFAULT_MAPPERS = ("mahalanobis", "gmmc")  # every bundle carries an anchor for 
 RUNTIMES: Mapping[str, str] = {"onnxruntime": "edgecl.rom.ort:OrtRom", "pytorch": "edgecl.rom.pytorch:PytorchRom"}
 
 
-def load(kind: str, names: Mapping[str, str], name: str) -> Any:
-    """The module or class behind `name`; UnknownName lists what there is and the nearest match.
+def check(kind: str, names: Mapping[str, str], name: str) -> None:
+    """Raise UnknownName unless `name` is one of `names`; the message lists them and the nearest match. Loads nothing.
 
     kind: the word for the message, such as "head method".
     """
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise UnknownName(f"there is no {kind} '{name}'{hint} Known: {', '.join(sorted(names))}")
+        hint = f"; did you mean '{near[0]}'?" if near else "."
+        raise UnknownName(f"there is no {kind} '{printable(name, 60)}'{hint} Known: {', '.join(sorted(names))}")
+
+
+def load(kind: str, names: Mapping[str, str], name: str) -> Any:
+    """The module or class behind `name`. Raises UnknownName as `check` does."""
+    check(kind, names, name)
     module, _, attribute = names[name].partition(":")
     loaded: ModuleType = import_module(module)
     return getattr(loaded, attribute) if attribute else loaded

@@ -314,3 +314,19 @@ def test_evaluate_writes_the_report_and_leaves_the_bank_alone(world: Path, tmp_p
     assert "| **mean** |" in (tmp_path / "report" / "report.md").read_text()
     assert [r["task"] for r in json.loads(edgecl(world / "home", "heads", "ls", "--json").stdout)] == ["hues"]
     assert edgecl(world / "home", "evaluate", tmp_path / "nowhere").returncode == 4
+
+
+def test_wrong_words_are_refused_before_any_picture_is_read(world: Path, tmp_path: Path) -> None:
+    for flags in (("--recipe", "papr"), ("--method", "liner")):
+        done = edgecl(tmp_path / "empty", "learn", "--task", "t", "--data", world / "hues", *flags)
+        assert done.returncode == 2
+        assert not (tmp_path / "empty" / "rom").exists()  # not even the ROM was made
+
+
+@pytest.mark.parametrize("classes", [("a", "a"), ("a", "b\x1b[2J"), ("a", "x" * 300), ("a", "")])
+def test_class_names_that_could_not_be_read_back_are_refused(world: Path, classes: tuple[str, str]) -> None:
+    from edgecl.errors import DataError
+
+    picture = np.zeros((40, 40, 3), np.uint8)
+    with EdgeDevice(world / "home") as device, pytest.raises(DataError, match="rename the classes"):
+        device.learn_pictures("t", [picture] * 6, [0, 0, 0, 1, 1, 1], classes)
