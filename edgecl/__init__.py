@@ -8,7 +8,12 @@ print(device.infer(["image.jpg"])[0])
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Before anything imports ONNX Runtime: since 1.29 its Linux builds report each session to Microsoft, and keep a device id in
+# ~/.cache. What a camera runs is its owner's business. A value that is set already stays.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["EdgeDevice", "__version__"]

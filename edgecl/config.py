@@ -15,6 +15,8 @@ import platformdirs
 from edgecl import registry
 from edgecl.errors import ConfigError
 
+_MAX_THREADS = 256  # the runtime starts as many as it is told; 100,000 keep it busy for minutes
+
 
 @dataclass(frozen=True)
 class DeviceConfig:
@@ -73,4 +75,6 @@ def _checked(cls: type[DeviceConfig], values: Mapping[str, Any], where: str) -> 
         raise ConfigError(f"{where}: device must be cpu or cuda, got {config.device!r}")
     if config.threads < 0 or config.feature_cache_mb < 0:
         raise ConfigError(f"{where}: threads and feature_cache_mb must not be negative")
+    if config.threads > _MAX_THREADS:
+        raise ConfigError(f"{where}: threads must be at most {_MAX_THREADS}, got {config.threads}; 0 leaves it to the runtime")
     return config

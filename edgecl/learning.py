@@ -49,6 +49,8 @@ def settings(method: str, **options: Any) -> Any:
     Made before any picture is read, so that a wrong word costs no minutes.
     """
     module = registry.load("head method", registry.HEADS, method)
+    if not 0 <= options.get("seed", 0) < 2**63:
+        raise ConfigError(f"the seed must lie between 0 and 2^63 - 1, got {options['seed']}")
     try:
         return module.Config(**options)
     except TypeError as error:

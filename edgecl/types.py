@@ -5,21 +5,17 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecl.errors import ConfigError
 
-if TYPE_CHECKING:
-    pass
-
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 Arrays = Mapping[str, NDArray[Any]]
-Picture = "Path | bytes | Image | Pixels"  # whatever `pictures.decode` takes
 
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by category, nothing to see
 

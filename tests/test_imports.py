@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -185,3 +186,14 @@ def test_importing_edgecl_alone_loads_not_even_numpy() -> None:
     program = "import sys, edgecl; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.stdout.startswith("False"), done.stdout + done.stderr
+
+
+def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry leaves a device id in the user's cache folder; with it off, nothing appears there."""
+    pytest.importorskip("onnxruntime")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "ORT_", "CI"))} | {"HOME": str(tmp_path)}
+    program = "import edgecl.rom.ort, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "1\n", done.stderr
+    assert not (tmp_path / ".cache" / "Microsoft").exists()

@@ -169,11 +169,12 @@ def write(
         "parity": dict(parity),
         "made_with": dict(made_with),
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
     if (folder / MANIFEST).exists():
         return _same_or_refuse(folder, str(manifest["rom_id"]))
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    staging: Path | None = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         for name, content in {**contents, MANIFEST: json.dumps(manifest, indent=2).encode()}.items():
             with (staging / name).open("wb") as file:
                 file.write(content)
@@ -182,14 +183,16 @@ def write(
         staging.chmod(0o755)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-        try:
-            staging.rename(folder)
-        except OSError as error:
-            if (folder / MANIFEST).exists():  # another process was quicker
-                return _same_or_refuse(folder, str(manifest["rom_id"]))
-            raise RomError(f"{folder} cannot be written: {error.strerror}; give an empty or a new folder") from error
+        staging.rename(folder)
+    except OSError as error:
+        if (folder / MANIFEST).exists():  # another process was quicker
+            return _same_or_refuse(folder, str(manifest["rom_id"]))
+        raise RomError(
+            f"{folder} cannot be written: {error.strerror}; give an empty or a new folder, on a disk with room"
+        ) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
     return RomImage.open(folder)
 
 

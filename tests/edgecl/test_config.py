@@ -61,6 +61,7 @@ def test_wrong_type_is_named(tmp_path: Path, text: str, key: str) -> None:
         "false_reject = nan",
         "false_reject = inf",
         "threads = -1",
+        "threads = 100000",
         "feature_cache_mb = -1",
         'device = "tpu"',
         'device = ""',

@@ -317,7 +317,7 @@ def test_evaluate_writes_the_report_and_leaves_the_bank_alone(world: Path, tmp_p
 
 
 def test_wrong_words_are_refused_before_any_picture_is_read(world: Path, tmp_path: Path) -> None:
-    for flags in (("--recipe", "papr"), ("--method", "liner")):
+    for flags in (("--recipe", "papr"), ("--method", "liner"), ("--seed", "-1"), ("--seed", 2**63)):
         done = edgecl(tmp_path / "empty", "learn", "--task", "t", "--data", world / "hues", *flags)
         assert done.returncode == 2
         assert not (tmp_path / "empty" / "rom").exists()  # not even the ROM was made

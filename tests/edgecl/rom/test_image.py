@@ -411,6 +411,12 @@ def test_provider_that_is_not_there_is_an_error_and_no_fall_back(tiny_rom: Path)
         open_rom(tiny_rom, device="cuda")
 
 
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RomError, match="cannot be written"):
+        write(tmp_path / "file" / "rom")
+
+
 def test_default_rom_that_cannot_be_made_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The export runs in a child; here one whose packages are not there."""
     absent = tmp_path / "absent"
