@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from edgecl import config as configuration
 from edgecl import learning, registry
 from edgecl.bank.bank import Generation, HeadBank
-from edgecl.errors import BundleError, DataError, EdgeclError, PictureError
+from edgecl.errors import BankCorrupt, BankError, BundleError, DataError, EdgeclError, PictureError
 from edgecl.heads.base import Head
 from edgecl.mapping.base import Mapper
 from edgecl.metrics.accuracy import softmax
+from edgecl.pictures.decode import open_regular
 from edgecl.pictures.folders import duplicates, scan
 from edgecl.pictures.reading import Progress, batches, read_features, silent
 from edgecl.rom.base import Rom
@@ -86,6 +87,7 @@ class EdgeDevice:
         self._bundles: dict[str, Bundle] = {}  # by digest, those in force
         self._tasks: dict[str, str] = {}  # task -> digest, those in force and of this ROM
         self._mapper: Mapper | None = None
+        self._left_out = 0  # tasks in force that cannot serve here
 
     # -- the ROM
 
@@ -239,7 +241,7 @@ class EdgeDevice:
             good = [pixels for _, pixels in batch if not isinstance(pixels, PictureError)]
             answers = iter(self.answer(good, task) if good else [])
             for source, pixels in batch:
-                name = str(source) if isinstance(source, (str, Path)) else type(source).__name__
+                name = str(source) if isinstance(source, (str, Path)) else getattr(source, "source", type(source).__name__)
                 if isinstance(pixels, PictureError):
                     yield Prediction(name, error=str(pixels))
                 else:
@@ -257,7 +259,11 @@ class EdgeDevice:
             return self._predictions(
                 task, head, features, np.zeros(len(features), np.float32), np.ones(len(features), np.bool_)
             )
+        if not self._tasks and self._left_out:
+            raise BankError(f"none of the {self._left_out} tasks in the bank can serve here; edgecl heads verify says why")
         if not self._tasks:
+            if problems := self.bank.verify():
+                raise BankCorrupt(f"no task can be read from the bank: {problems[0]}; restore a copy, or learn again")
             raise DataError(
                 f"this device has learned nothing on ROM {self.rom.rom_id[:12]} yet; edgecl learn --task NAME --data FOLDER"
             )
@@ -347,6 +353,7 @@ class EdgeDevice:
         for task in set(self._tasks) - set(here):
             mapper.remove(task)
         self._bundles, self._tasks, self._seen = bundles, here, version
+        self._left_out = len(self.bank.current()) - len(here)
 
     # -- heads as files
 
@@ -361,10 +368,10 @@ class EdgeDevice:
     def import_file(self, path: str | Path) -> Generation:
         """`import_bundle` for a file, which is not read past the accepted size."""
         try:
-            with Path(path).open("rb") as file:
+            with open_regular(path) as file:
                 data = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise BundleError(f"{printable(path)} cannot be read: {error.strerror}") from error
+        except (OSError, PictureError) as error:
+            raise BundleError(f"{printable(path)} cannot be read as a bundle: {error}") from error
         return self.import_bundle(data)
 
     def import_bundle(self, data: bytes) -> Generation:

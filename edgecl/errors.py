@@ -54,9 +54,13 @@ class MissingDependency(RuntimeUnavailable):
 
 
 class PictureError(EdgeclError):
-    """One picture cannot be read: missing, truncated, too large, or not a picture."""
+    """One picture cannot be read: missing, truncated, too large, or not a picture. `source` is what was asked for."""
 
     exit_code = 4
+
+    def __init__(self, message: str, source: str = "") -> None:
+        super().__init__(message)
+        self.source = source
 
 
 class DataError(EdgeclError):

@@ -54,6 +54,7 @@ class Evaluation:
             "conditions": dict(self.conditions),
             "confusion": {"tasks": list(self.tasks), "counts": self.confusion.tolist()},
             "curve": list(self.curve),
+            "unknown_roc": {name: [list(axis) for axis in curve] for name, curve in self.unknown_roc.items()},
             "reliability": [list(map(float, row)) for row in self.reliability],
         }
 
@@ -63,12 +64,16 @@ def find_tasks(folder: Path) -> list[TaskPictures]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; evaluate takes a folder of tasks, each with train/ and test/ inside")
     found = []
-    for place in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for place in sorted(path.parent for path in folder.glob("*/train") if path.is_dir()):
+        if place.name.startswith("."):
+            continue
         train = scan(place, "train")
         test = scan(place, "test", train.classes)
         found.append(TaskPictures(task_name(place.name), train.classes, train.files, train.labels, test.files, test.labels))
     if not found:
-        raise DataError(f"{folder} has no sub-folders; evaluate takes a folder of tasks, each with train/ and test/ inside")
+        raise DataError(
+            f"{folder} has no sub-folder with train/ inside; evaluate takes a folder of tasks, each with train/ and test/"
+        )
     return found
 
 

@@ -86,7 +86,8 @@ def _from_file(path: Path) -> Mapping[str, torch.Tensor]:
             return dict(load_file(path))
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise RomError(f"{path} cannot be read as weights: {_reason(error)}") from error
+        # Not torch's own text: for a file that is no plain state dict it advises to run what the file holds.
+        raise RomError(f"{path} cannot be read as weights; give .safetensors, or a plain state dict of tensors") from error
     for key in ("state_dict", "model", "state_dict_ema"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]

@@ -32,6 +32,8 @@ def seal(
     pictures: folder of pictures for the comparison; None takes those that come with scikit-learn.
     Raises RomError when ONNX Runtime's features differ from PyTorch's by more than rounding; nothing is then written.
     """
+    if folder.exists() and not (folder.is_dir() and ((folder / rom_image.MANIFEST).exists() or not any(folder.iterdir()))):
+        raise RomError(f"{folder} is there already and is no ROM image; give a new or an empty folder")
     say(f"loading {backbone}, weights: {weights}")
     network, preprocess = backbones.load(backbone, weights, seed)
     state = {name: value.numpy() for name, value in network.state_dict().items()}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from edgecl.errors import DataError
+from edgecl.errors import DataError, PictureError
 from edgecl.pictures.decode import decode
 from edgecl.rom.preprocess import Preprocess, pixels
 from edgecl.types import Pixels
@@ -26,7 +27,15 @@ def sample_pictures(preprocess: Preprocess, folder: Path | None = None, count: i
         if not found:
             raise DataError(f"there is no picture in {folder} to compare the export with; give another folder with --pictures")
         step = max(1, len(found) // count)
-        return np.stack([decode(path, preprocess) for path in found[::step][:count]])
+        read = []
+        for path in found[::step]:
+            with contextlib.suppress(PictureError):  # one that cannot be read proves nothing about the export
+                read.append(decode(path, preprocess))
+            if len(read) == count:
+                break
+        if not read:
+            raise DataError(f"no picture in {folder} can be read; give another folder with --pictures")
+        return np.stack(read)
     from sklearn.datasets import load_sample_images
 
     photographs: Sequence[Pixels] = load_sample_images().images

@@ -49,6 +49,7 @@ CREATE TABLE current (
 ) STRICT;
 """
 _SHRINK_PAGES = 128  # that `gc` gives back at once: about 0.5 MB, and as much of the log meanwhile
+_NO_ROOM_FOR_INDEX = (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_WRITE)
 _RESERVE = 1 << 20  # bytes that `put` leaves free on the disk: `gc` needs some to free more
 
 
@@ -85,14 +86,26 @@ class HeadBank:
         except OSError as error:
             raise BankReadOnly(f"the folder of the bank {path} cannot be used: {error.strerror}") from error
         with self._explained():
-            self._db = self._connect(patience)
+            try:
+                self._db = self._connect(patience)
+            except sqlite3.OperationalError as error:
+                # A disk without room for SQLite's index file (-shm): what is known can still be read, and so answered for.
+                full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL or error.sqlite_errorcode in _NO_ROOM_FOR_INDEX
+                if not full or not path.exists() or self._log_size():
+                    raise
+                self._db = self._connect(patience, read_only=True)
 
-    def _connect(self, patience: float) -> sqlite3.Connection:
-        writable = not self.path.exists() or all(os.access(p, os.W_OK) for p in (self.path, self.path.parent))
+    def _log_size(self) -> int:
+        wal = self.path.with_name(self.path.name + "-wal")
+        return wal.stat().st_size if wal.exists() else 0
+
+    def _connect(self, patience: float, read_only: bool = False) -> sqlite3.Connection:
+        writable = not read_only and (
+            not self.path.exists() or all(os.access(p, os.W_OK) for p in (self.path, self.path.parent))
+        )
         # SQLite reads a WAL database beside which it cannot make files only when told that nobody else writes it. With
         # changes still in the WAL that would show an older state: then it needs the writer's own index.
-        wal = self.path.with_name(self.path.name + "-wal")
-        how = "mode=rwc" if writable else "mode=ro" if wal.exists() and wal.stat().st_size else "immutable=1"
+        how = "mode=rwc" if writable else "mode=ro" if self._log_size() else "immutable=1"
         uri = f"{self.path.absolute().as_uri()}?{how}"
         db = sqlite3.connect(uri, timeout=patience, isolation_level=None, check_same_thread=False, uri=True)
         try:
@@ -248,7 +261,7 @@ class HeadBank:
                 to = max((n for n in numbers if n < now), default=None) if in_force else now
             if to not in numbers:
                 what = f"generation before {now}" if to is None else f"generation {to}"
-                raise BankError(f"'{task}' has no {what}; kept are {', '.join(map(str, numbers))}")
+                raise BankError(f"'{task}' has no {what}; kept: generation {', '.join(map(str, numbers))}")
             self._put_in_force(task, to)
             return self._in_force(task)
 
@@ -304,7 +317,10 @@ class HeadBank:
         return UnknownTask(f"the bank has no task '{task}'; it {shown}")
 
     def _full(self, outcome: str) -> BankFull:
-        return BankFull(f"no space left for the bank {self.path}; {outcome}. Free some space, or run `edgecl heads gc`")
+        return BankFull(
+            f"no space left for the bank {self.path}; {outcome}. Free some space: delete "
+            f"{self.path.parent / 'cache'}, which is made again, or run `edgecl heads gc`"
+        )
 
     def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock, self._explained():

@@ -35,6 +35,9 @@ def bench(
         bool, typer.Option("--targets", help="The sizes of docs/benchmarks.md, each held against its target.")
     ] = False,
     against: Annotated[Path | None, typer.Option("--against", help="A saved report to compare with.")] = None,
+    saved: Annotated[
+        Path | None, typer.Option("--saved", help="With --against: compare this saved report with it, and measure nothing.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File for the report, JSON.")] = None,
     rom: RomOption = None,
     runtime: RuntimeOption = None,
@@ -53,6 +56,11 @@ def bench(
     settings = suite.QUICK if quick else suite.TARGETS if targets else suite.Settings()
     settings = suite.with_options(settings, tasks, _sizes(batch))
     old = reports.load(against) if against else None  # before minutes of measuring
+    if saved is not None:
+        if old is None:
+            raise ConfigError("--saved names a report to compare; name the one to compare it with by --against")
+        print(reports.comparison(*reports.compare(old, reports.load(saved))))
+        return
     c = configured(rom=rom, runtime=runtime, device=device, threads=threads, mapper=mapper)
     shown = of_folder(pictures, max(settings.learn, suite.MIXED)) if pictures else None
     place = suite.Place(Path(c.rom), c.runtime, c.device, c.threads, c.mapper, shown)

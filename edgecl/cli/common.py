@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgecl import config
+from edgecl import config, registry
 
 if TYPE_CHECKING:
     from edgecl.config import DeviceConfig
@@ -22,7 +22,7 @@ RomOption = Annotated[Path | None, typer.Option("--rom", help="ROM image to use.
 RuntimeOption = Annotated[str | None, typer.Option("--runtime", help="onnxruntime or pytorch.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu or cuda.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=0, help="Threads of the runtime; 0: its own choice.")]
-MapperOption = Annotated[str | None, typer.Option("--mapper", help="mahalanobis or gmmc.")]
+MapperOption = Annotated[str | None, typer.Option("--mapper", help=f"{', '.join(registry.MAPPERS)}.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 

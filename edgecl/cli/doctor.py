@@ -12,7 +12,7 @@ from edgecl.cli.common import JsonOption, RomOption
 
 
 def doctor(rom: RomOption = None, as_json: JsonOption = False) -> None:
-    """Say what is installed and which runtimes really work here; exit code 1 when something that is there does not work."""
+    """Say what is installed and which runtimes really work here; exit code 1 when ROM, bank, disk or onnxruntime fails."""
     from edgecl.doctor import examine
 
     home = config.home()

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from edgecl import registry
 from edgecl.cli.common import (
     DeviceOption,
     JsonOption,
@@ -26,7 +27,9 @@ def evaluate(
     tasks: Annotated[Path, typer.Argument(help="Folder of tasks, each with train/ and test/ inside.")],
     method: Annotated[str, typer.Option("--method", help="Head method.")] = "linear",
     recipe: Annotated[str, typer.Option("--recipe", help="default or paper.")] = "default",
-    mapper: Annotated[str, typer.Option("--mapper", help="mahalanobis, gmmc, or oracle (the task is given).")] = "mahalanobis",
+    mapper: Annotated[
+        str | None, typer.Option("--mapper", help=f"{', '.join(registry.MAPPERS)}, or oracle (the task is given).")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for report.json, report.md and pictures.")
@@ -49,7 +52,7 @@ def evaluate(
 
     found = find_tasks(tasks)
     oracle = mapper == "oracle"
-    settings = configured(rom=rom, runtime=runtime, device=device, threads=threads, mapper="mahalanobis" if oracle else mapper)
+    settings = configured(rom=rom, runtime=runtime, device=device, threads=threads, mapper=None if oracle else mapper)
     with tempfile.TemporaryDirectory(prefix="edgecl-evaluate-") as place:
         own = EdgeDevice(place, cache=home() / "cache", say=say, **dataclasses.asdict(settings))
         with own as edge, progress() as bar:

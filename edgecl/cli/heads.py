@@ -12,9 +12,10 @@ import typer
 from edgecl.cli.common import JsonOption, open_device, say, size
 from edgecl.errors import BankCorrupt, EdgeclError
 from edgecl.text import printable
+from edgecl.types import task_name
 
 app = typer.Typer(no_args_is_help=True, help="The heads of this device.")
-Name = Annotated[str, typer.Argument(help="Name of the task.")]
+Name = Annotated[str, typer.Argument(help="Name of the task.", callback=lambda name: name and task_name(name))]
 
 
 def _table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
@@ -37,9 +38,14 @@ def _day(at: float) -> str:
 def ls(as_json: JsonOption = False) -> None:
     """List the tasks in force."""
     with open_device() as edge:
-        rows = []
+        rows, damaged = [], 0
         for task, digest in edge.bank.current().items():
-            card = edge.bundle(digest).card()
+            try:
+                card = edge.bundle(digest).card()
+            except EdgeclError as error:
+                say(f"'{task}' is damaged: {error}")
+                damaged += 1
+                continue
             number = next(g for g in edge.bank.history(task) if g.current)
             rows.append(
                 {
@@ -74,6 +80,8 @@ def ls(as_json: JsonOption = False) -> None:
                 for r in rows
             ]
             _table(f"{len(rows)} tasks, {size(edge.bank.size())} with history", columns, shown)
+        if damaged:
+            raise BankCorrupt(f"{damaged} tasks in {edge.bank.path} are damaged; roll them back, or learn them again")
 
 
 def _accuracy(value: object) -> str:
@@ -175,4 +183,4 @@ def gc(
 ) -> None:
     """Forget removed tasks and old generations, and give the space back."""
     with open_device() as edge:
-        print(f"freed {size(edge.bank.gc(keep))}; each task keeps up to {keep} earlier generations")
+        print(f"freed {size(edge.bank.gc(keep))}; earlier generations kept of each task: at most {keep}")

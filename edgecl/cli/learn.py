@@ -11,6 +11,7 @@ import typer
 from edgecl.cli.common import (
     DeviceOption,
     JsonOption,
+    MapperOption,
     RomOption,
     RuntimeOption,
     ThreadsOption,
@@ -37,10 +38,11 @@ def learn(
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
+    mapper: MapperOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Learn a task from pictures; what was learned before is not touched."""
-    with open_device(rom=rom, runtime=runtime, device=device, threads=threads) as edge:
+    with open_device(rom=rom, runtime=runtime, device=device, threads=threads, mapper=mapper) as edge:
         with progress() as bar:
             report = edge.learn(task, data, method=method, recipe=recipe, seed=seed, progress=bar)
         for line in report.warnings:

@@ -70,7 +70,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         print("stopped; what the bank held, it still holds", file=sys.stderr)
         code = 130
-    except BrokenPipeError:  # the reader of our output went away, as in `edgecl infer ... | head`
+    except (BrokenPipeError, SystemExit) as error:  # a reader that went away, as in `edgecl infer ... | head`, is no failure
+        if not isinstance(error if isinstance(error, BrokenPipeError) else error.__context__, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's own usage errors

@@ -78,7 +78,8 @@ def lead(scores: Floats) -> Floats:
 class Learned:
     """A fresh head and what is known about it.
 
-    held_out: (n, k) scores of the training pictures by heads that had not seen them.   report: what was measured.
+    held_out: (n, k) scores of the training pictures, by heads that had not seen them; a recipe that holds out only a part
+        returns its own head's scores for the rest.   report: what was measured.
     """
 
     head: Head

@@ -34,7 +34,7 @@ class Index:
         centres: Floats,
         whiten: Callable[[Floats], Floats],
         dimensions: int = 128,
-        candidates: int = 96,
+        candidates: int = 64,
         exact: int | None = None,
     ) -> None:
         """rows (m, D), bias (m,).   centres (m, d): where each row wins, in the space of pictures.   whiten: linear map of

@@ -28,6 +28,7 @@ from edgecl.text import printable
 
 _WEB = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif")
 SUFFIXES = frozenset((*_WEB, ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"))
+_LONGEST_NAME = 1 << 20  # bytes on standard input without a separator: no list of names
 MAX_CLASSES = 10_000
 _CLASS_NAME = 200  # characters; a name travels inside every bundle of the task
 _UNREADABLE = "left out, folder that cannot be read"
@@ -132,13 +133,15 @@ def expand(arguments: Iterable[str], stdin: BinaryIO | None = None) -> Iterator[
                 empty = False
                 yield from _pictures(name)
             if empty:
-                yield PictureError("-: the list on standard input names no picture; give one name a line")
+                yield PictureError("-: the list on standard input names no picture; give one name a line", "-")
         elif os.path.lexists(argument) or not glob.has_magic(argument):
             yield from _pictures(argument)
         else:
             matches = sorted(glob.glob(argument, recursive=True))
             if not matches:
-                yield PictureError(f"{printable(argument)}: nothing matches; check the pattern and the working directory")
+                yield PictureError(
+                    f"{printable(argument)}: nothing matches; check the pattern and the working directory", argument
+                )
             for match in matches:
                 if not os.path.isdir(match):
                     yield Path(match)
@@ -428,10 +431,10 @@ def _pictures(name: str) -> Iterator[Path | PictureError]:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        yield PictureError(f"{printable(name)}: no such file or folder; check the name and the working directory")
+        yield PictureError(f"{printable(name)}: no such file or folder; check the name and the working directory", name)
         return
     except (OSError, ValueError) as error:
-        yield PictureError(f"{printable(name)}: cannot be opened ({_reason(error)})")
+        yield PictureError(f"{printable(name)}: cannot be opened ({_reason(error)})", name)
         return
     if not stat.S_ISDIR(mode):
         yield path  # decode says what is wrong with a file that is no picture: it was named
@@ -441,9 +444,9 @@ def _pictures(name: str) -> Iterator[Path | PictureError]:
     yield from pictures
     unreadable = notes.kinds.get(_UNREADABLE, [])
     for folder in unreadable:
-        yield PictureError(f"{folder}: the folder cannot be read; make it readable for this user")
+        yield PictureError(f"{folder}: the folder cannot be read; make it readable for this user", name)
     if not pictures and not unreadable:
-        yield PictureError(f"{printable(name)}: the folder holds no picture ({', '.join(sorted(SUFFIXES)[:4])}, ...)")
+        yield PictureError(f"{printable(name)}: the folder holds no picture ({', '.join(sorted(SUFFIXES)[:4])}, ...)", name)
 
 
 def _names(stdin: BinaryIO) -> Iterator[str]:
@@ -455,6 +458,10 @@ def _names(stdin: BinaryIO) -> Iterator[str]:
         held += piece
         if not separator and (b"\0" in held or b"\n" in held):
             separator = b"\0" if b"\0" in held else b"\n"
+        if not separator and len(held) > _LONGEST_NAME:
+            raise PictureError(
+                f"-: the list on standard input has a name of over {_LONGEST_NAME:,} bytes; give one a line", "-"
+            )
         if separator:
             *whole, held = held.split(separator)
             yield from _cleaned(whole, separator)

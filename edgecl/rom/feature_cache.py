@@ -7,6 +7,7 @@ learned from the cache is the head learned from the pictures.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from edgecl.types import Floats
+
+_SPARE = 32 << 20  # bytes that the cache leaves free on its disk
 
 
 class FeatureCache:
@@ -25,6 +28,7 @@ class FeatureCache:
 
     def __init__(self, path: Path, key: str, width: int, max_bytes: int) -> None:
         self._key, self._width, self._max_rows = key, width, max_bytes // (4 * width + 100)
+        self._folder = path.parent
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = self._open(path)
@@ -41,6 +45,7 @@ class FeatureCache:
         db = sqlite3.connect(path, timeout=10, isolation_level=None)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = OFF")  # a cache may lose its last rows
+        db.execute("PRAGMA wal_autocheckpoint = 100")  # a short log leaves room on a small disk
         db.execute(
             "CREATE TABLE IF NOT EXISTS features "
             "(key TEXT, picture TEXT, used INTEGER, x BLOB, PRIMARY KEY (key, picture)) WITHOUT ROWID"
@@ -62,6 +67,9 @@ class FeatureCache:
 
     def put(self, features: Mapping[str, Floats]) -> None:
         """Keep features (d,) by picture digest, and forget the least recently used past the bound."""
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(self._folder).free < _SPARE:
+                return  # the bank comes first
         with contextlib.suppress(sqlite3.Error):  # a full disk costs the cache, not the learning
             age = self._db.execute("SELECT coalesce(max(used), 0) + 1 FROM features").fetchone()[0]
             self._db.execute("BEGIN IMMEDIATE")

@@ -81,7 +81,8 @@ class Bundle:
         if mapper not in self.anchors:
             has = ", ".join(sorted(self.anchors)) or "none"
             raise BundleError(
-                f"it carries no anchor for the mapper '{mapper}', only for: {has}. Learn it again, or use another"
+                f"it carries no anchor for the mapper '{mapper}', only for: {has}. "
+                f"Learn it again with --mapper {mapper}, or use another"
             )
         return self.anchors[mapper]
 
@@ -100,7 +101,7 @@ class Bundle:
         sizes = {f"head/{name}": int(value.nbytes) for name, value in self.head.arrays.items()}
         for mapper, arrays in self.anchors.items():
             sizes |= {f"anchor/{mapper}/{name}": int(value.nbytes) for name, value in arrays.items()}
-        return sizes
+        return dict(sorted(sizes.items()))
 
 
 def digest(data: bytes) -> str:
