@@ -17,7 +17,7 @@ from edgecl.errors import MissingDependency
 from edgecl.types import Floats, Ints
 
 EXACT = 2000  # rows; a product with more costs over half a millisecond a query, and the candidates' search never that much
-PROBES = 64  # cells of the candidates' search that are looked into; half of it costs 0.7 points of agreement at 100,000 rows
+PROBES = 40  # cells of the candidates' search that are looked into; 32 to 64 agree alike on crowded tasks (docs/benchmarks.md)
 _BLOCK = 4096  # rows converted at a time
 
 
