@@ -145,7 +145,6 @@ class EdgeDevice:
         progress: Progress = silent,
     ) -> LearnReport:
         """Learn from pictures at hand: paths, encoded bytes, PIL images or uint8 arrays; label i names classes[labels[i]]."""
-        started = time.perf_counter()
         name, known = task_name(task), tuple(classes)
         if len(pictures) != len(labels):
             raise DataError(f"'{name}': {len(pictures)} pictures but {len(labels)} labels")
@@ -154,9 +153,11 @@ class EdgeDevice:
             raise DataError(f"'{name}': labels must lie in 0..{len(known) - 1}, got {all_labels.min()}..{all_labels.max()}")
         learning.check_learnable(name, known, all_labels)
         config = learning.settings(method, recipe=recipe, seed=seed, false_reject=self.config.class_false_reject)
+        rom = self.rom  # making or opening it is no part of the learning, nor of its seconds
+        started = time.perf_counter()
         cache = self.feature_cache()
         try:
-            reading = read_features(self.rom, pictures, cache, progress)
+            reading = read_features(rom, pictures, cache, progress)
         finally:
             if cache:
                 cache.close()
@@ -172,7 +173,7 @@ class EdgeDevice:
         progress("learning the head", 0, 1)
         bundle, learned, seconds = learning.fit(
             Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept)),
-            self.rom,
+            rom,
             method,
             config,
             self.config.false_reject,
@@ -202,7 +203,7 @@ class EdgeDevice:
             validation_accuracy=float(learned.report["validation_accuracy"]),
             seconds={"reading": read - started, **seconds, "commit": done - fitted, "total": done - started},
             bytes=len(data),
-            ran_on=f"{self.rom.runtime} {self.rom.provider}",
+            ran_on=f"{rom.runtime} {rom.provider}",
         )
 
     def _find(self, task: str) -> Path:
