@@ -14,6 +14,7 @@ from edgecl.rom.image import RomImage
 from edgecl.rom.ort import OrtRom
 from edgecl.rom.parity import Parity, compare
 from edgecl.rom.pytorch import PytorchRom
+from edgecl.rom.surgery import find_sockets
 from edgecl.rom.torch_compat import timm, torch
 from export import backbones, verify
 from export.onnx_graph import to_onnx
@@ -39,6 +40,7 @@ def seal(
     state = {name: value.numpy() for name, value in network.state_dict().items()}
     say("exporting to ONNX, about 20 seconds")
     graph = to_onnx(network, preprocess.size)
+    sockets = find_sockets(network, preprocess.size)
     with torch.inference_mode():
         width = network(torch.zeros(1, 3, preprocess.size, preprocess.size)).shape[1]
     say("comparing with PyTorch on real pictures")
@@ -56,6 +58,7 @@ def seal(
             weights=state,
             parity=parity.to_dict() if parity else {},
             made_with=made_with,
+            sockets=sockets,
         )
 
     # The comparison runs on a complete image, so that it covers the files as they were written and read back.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 import numpy as np
 
-from edgecl.errors import RomError
+from edgecl.errors import RomError, RuntimeUnavailable
 from edgecl.rom.image import RomImage
 from edgecl.rom.preprocess import normalise
-from edgecl.types import Floats, Pixels
+from edgecl.rom.sockets import Plugs
+from edgecl.types import Floats, Ints, Pixels
 
 BATCH = 32  # pictures per call of the runtime; larger gains nothing on two cores and costs memory
 
@@ -20,11 +21,13 @@ class Rom(ABC):
     """The sealed backbone on one runtime.
 
     runtime, version, provider: what really runs, for reports ("onnxruntime", "1.20.1", "CPUExecutionProvider").
+    mixes: one call of the runtime can give each picture its own plugs; else `features` groups the pictures by their plugs.
     """
 
     runtime: str
     version: str
     provider: str
+    mixes = False
 
     def __init__(self, image: RomImage) -> None:
         self.image = image
@@ -33,11 +36,15 @@ class Rom(ABC):
         self.preprocess = image.preprocess
         self._closed = False
 
-    def features(self, pixels: Pixels | Sequence[Pixels]) -> Floats:
-        """Plain features of decoded pictures.
+    def features(
+        self, pixels: Pixels | Sequence[Pixels], plugs: Plugs | Sequence[Plugs | None] | None = None
+    ) -> Floats:
+        """Features of decoded pictures: plain ones, or those of the network with plugs in its sockets.
 
-        pixels: (n, s, s, 3) uint8 as `pictures.decode` makes them, s = preprocess.size.   Returns (n, d) float32.
-        Raises RomError for another shape or dtype, when the network answers with non-finite numbers, and after `close`.
+        pixels: (n, s, s, 3) uint8 as `pictures.decode` makes them, s = preprocess.size.   plugs: for all pictures, or one
+        entry for each, None where the plain network is asked.   Returns (n, d) float32.
+        Raises RomError for another shape or dtype, when the network answers with non-finite numbers, and after `close`;
+        RomMismatch for plugs that do not fit this ROM's sockets; RuntimeUnavailable for plugs this runtime cannot take.
         """
         if self._closed:
             raise RomError(f"ROM {self.rom_id[:12]} on {self.runtime} is closed; open it again")
@@ -49,11 +56,47 @@ class Rom(ABC):
                 f"Decode pictures with edgecl.pictures.decode"
             )
         out = np.empty((len(batch), self.width), np.float32)
-        for at in range(0, len(batch), BATCH):
-            out[at : at + BATCH] = self._run(normalise(batch[at : at + BATCH], self.preprocess))
+        for rows, filling in self._calls(len(batch), plugs):
+            x = normalise(batch[rows], self.preprocess)
+            out[rows] = self._run_plugged(x, filling) if filling else self._run(x)
         if not np.isfinite(out).all():
             raise RomError(f"ROM {self.rom_id[:12]} on {self.runtime} ({self.provider}) answered non-finite features")
         return out
+
+    def _calls(
+        self, n: int, plugs: Plugs | Sequence[Plugs | None] | None
+    ) -> Iterator[tuple[slice | Ints, list[Plugs]]]:
+        """Which pictures go into which call, and the plugs of that call: none, one for all, or one per picture."""
+        if plugs is None or isinstance(plugs, Plugs):
+            filling = self._checked([plugs] if plugs else [])
+            yield from ((slice(at, at + BATCH), filling) for at in range(0, n, BATCH))
+            return
+        if len(plugs) != n:
+            raise RomError(f"{n} pictures, but {len(plugs)} plugs; give one for all, or one for each")
+        used = {p.key: p for p in plugs if p}
+        self._checked(list(used.values()))
+        keys = np.array([p.key if p else "" for p in plugs])
+        groups = [np.flatnonzero(keys == "")]
+        if self.mixes:
+            groups.append(np.flatnonzero(keys != ""))
+        else:
+            groups += [np.flatnonzero(keys == key) for key in used]
+        for group in groups:
+            for at in range(0, len(group), BATCH):
+                rows = group[at : at + BATCH]
+                mine = [used[key] for key in keys[rows] if key]
+                yield rows, mine[:1] if len(set(keys[rows])) == 1 else mine
+
+    def _checked(self, plugs: list[Plugs]) -> list[Plugs]:
+        for one in plugs:
+            one.require(self.image.sockets, self.rom_id)
+        return plugs
+
+    def _run_plugged(self, x: Floats, plugs: list[Plugs]) -> Floats:
+        """`_run` with plugs: one for all pictures, or, where the runtime `mixes`, one per picture."""
+        raise RuntimeUnavailable(
+            f"the runtime '{self.runtime}' ({self.provider}) cannot run heads that act inside the network; use --runtime pytorch"
+        )
 
     @abstractmethod
     def _run(self, x: Floats) -> Floats:

@@ -13,7 +13,7 @@ import os
 import reprlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ import numpy as np
 
 from edgecl.errors import ConfigError, RomError, RomTampered
 from edgecl.rom.preprocess import Preprocess
+from edgecl.rom.sockets import Socket
 from edgecl.types import Arrays
 
-FORMAT = 1
+FORMAT = 2  # 2 added the sockets; an image of format 1 is read as one without any
 MANIFEST, GRAPH, WEIGHTS = "manifest.json", "rom.onnx", "weights.safetensors"
 _MAX_MANIFEST = 1 << 20
+_MAX_SOCKETS = 5_000
 
 
 def weights_digest(weights: Arrays) -> str:
@@ -59,6 +61,7 @@ class RomImage:
     files: Mapping[str, Mapping[str, Any]]
     parity: Mapping[str, Any]
     made_with: Mapping[str, str]
+    sockets: tuple[Socket, ...] = ()
 
     @classmethod
     def open(cls, folder: str | Path) -> RomImage:
@@ -78,9 +81,9 @@ class RomImage:
             if len(text) > _MAX_MANIFEST:
                 raise ValueError(f"larger than {_MAX_MANIFEST} bytes")
             raw = json.loads(text)
-            if type(raw["format"]) is not int or raw["format"] != FORMAT:
+            if type(raw["format"]) is not int or not 1 <= raw["format"] <= FORMAT:
                 raise RomError(
-                    f"{path} has format {reprlib.repr(raw['format'])}, this reads {FORMAT}; update edgecl, or export again"
+                    f"{path} has format {reprlib.repr(raw['format'])}, this reads up to {FORMAT}; update edgecl, or export again"
                 )
             if any(Path(name).name != name or name in ("", "..") or not name.isprintable() for name in raw["files"]):
                 raise ValueError("a file is listed that does not lie in the image's own folder")
@@ -95,6 +98,7 @@ class RomImage:
                 files={name: {"sha256": str(f["sha256"]), "bytes": int(f["bytes"])} for name, f in raw["files"].items()},
                 parity=dict(raw["parity"]),
                 made_with={str(k): str(v) for k, v in raw["made_with"].items()},
+                sockets=_sockets(raw["sockets"]) if raw["format"] > 1 else (),
             )
         except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise RomError(f"{path} is no ROM manifest: {type(error).__name__}: {str(error)[:200]}") from error
@@ -137,6 +141,16 @@ class RomImage:
             )
 
 
+def _sockets(raw: Any) -> tuple[Socket, ...]:
+    """Sockets from an untrusted manifest. Raises ValueError."""
+    if not isinstance(raw, list) or len(raw) > _MAX_SOCKETS:
+        raise ValueError(f"sockets must be a list of at most {_MAX_SOCKETS}")
+    sockets = tuple(Socket.from_dict(one) for one in raw)
+    if len({s.name for s in sockets}) != len(sockets):
+        raise ValueError("a socket is listed twice")
+    return sockets
+
+
 def write(
     folder: Path,
     *,
@@ -148,6 +162,7 @@ def write(
     weights: Arrays,
     parity: Mapping[str, Any],
     made_with: Mapping[str, str],
+    sockets: Sequence[Socket] = (),
 ) -> RomImage:
     """Write an image so that `folder` holds all of it or nothing: into a neighbour first, then one rename.
 
@@ -168,6 +183,7 @@ def write(
         "files": {n: {"sha256": hashlib.sha256(c).hexdigest(), "bytes": len(c)} for n, c in contents.items()},
         "parity": dict(parity),
         "made_with": dict(made_with),
+        "sockets": [socket.to_dict() for socket in sockets],
     }
     if (folder / MANIFEST).exists():
         return _same_or_refuse(folder, str(manifest["rom_id"]))

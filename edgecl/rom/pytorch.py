@@ -10,9 +10,11 @@ import numpy as np
 from edgecl.errors import ConfigError, MissingDependency, RomError, RomTampered, RuntimeUnavailable
 from edgecl.rom.base import Rom
 from edgecl.rom.image import WEIGHTS, RomImage, weights_digest
+from edgecl.rom.sockets import Plugs
 from edgecl.types import Floats
 
 try:
+    from edgecl.rom.surgery import fill, install
     from edgecl.rom.torch_compat import timm, torch
 except ImportError as error:
     raise MissingDependency("the runtime 'pytorch' needs torch and timm; add the extra: pip install 'edgecl[learn]'") from error
@@ -34,6 +36,7 @@ class PytorchRom(Rom):
 
     runtime = "pytorch"
     version = str(torch.__version__)
+    mixes = True
 
     def __init__(self, image: RomImage, device: str = "cpu", threads: int = 0, cache: Any = None) -> None:
         """Raises RuntimeUnavailable when `device` is cuda and torch sees none. `cache` is not needed here."""
@@ -56,9 +59,14 @@ class PytorchRom(Rom):
             raise RomError(
                 f"{image.folder / WEIGHTS} does not fit timm {timm.__version__}'s {image.backbone}: {error}"
             ) from error
+        self.places = install(self.network, image.sockets)
         self.network.to(device)
 
     def _run(self, x: Floats) -> Floats:
+        return self._run_plugged(x, [Plugs()])
+
+    def _run_plugged(self, x: Floats, plugs: list[Plugs]) -> Floats:
+        fill(self.places, plugs, self.provider)
         with torch.inference_mode():
             out: Floats = self.network(torch.from_numpy(np.ascontiguousarray(x)).to(self.provider)).float().cpu().numpy()
         return out
