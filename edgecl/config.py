@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import tomllib
@@ -25,12 +26,13 @@ class DeviceConfig:
     data_root: str = ""  # where `learn --task birds` looks for birds/ after the working directory
     rom: str = ""  # path of a ROM image; empty: the default ROM in the home
     runtime: str = "onnxruntime"
-    device: str = "cpu"  # cpu or cuda
+    device: str = "cpu"  # cpu or cuda; where it is not set, a runtime that knows only cuda takes that
     mapper: str = "mahalanobis"
     false_reject: float = 0.05  # share of a task's own pictures that may be called "unknown"
     class_false_reject: float = 0.02  # the same for "unknown class", of the pictures whose task was known
     threads: int = 0  # of the runtime; 0: its own choice
     feature_cache_mb: int = 512  # bound of the feature cache on disk; 0: no cache
+    session_cache_mb: int = 512  # bound of what is kept in memory for heads that act inside the ROM; one always fits
 
 
 def home(override: str | Path | None = None) -> Path:
@@ -66,6 +68,13 @@ def _checked(cls: type[DeviceConfig], values: Mapping[str, Any], where: str) -> 
         if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
             raise ConfigError(f"{where}: {key} must be {wanted.__name__}, got {type(value).__name__} {value!r}")
     config = cls(**values)
+    if config.runtime in registry.CUDA_ONLY:
+        if values.get("device", "cuda") != "cuda":
+            raise ConfigError(
+                f"{where}: the runtime {config.runtime} runs on cuda only, but device is set to {config.device}; leave device "
+                f"out, or use the runtime onnxruntime"
+            )
+        config = dataclasses.replace(config, device="cuda")
     for key in ("false_reject", "class_false_reject"):
         if not 0 < getattr(config, key) < 0.5:
             raise ConfigError(f"{where}: {key} must lie between 0 and 0.5, got {getattr(config, key)}")
@@ -73,8 +82,8 @@ def _checked(cls: type[DeviceConfig], values: Mapping[str, Any], where: str) -> 
     registry.check("mapper", registry.MAPPERS, config.mapper)
     if config.device not in ("cpu", "cuda"):
         raise ConfigError(f"{where}: device must be cpu or cuda, got {config.device!r}")
-    if config.threads < 0 or config.feature_cache_mb < 0:
-        raise ConfigError(f"{where}: threads and feature_cache_mb must not be negative")
+    if min(config.threads, config.feature_cache_mb, config.session_cache_mb) < 0:
+        raise ConfigError(f"{where}: threads, feature_cache_mb and session_cache_mb must not be negative")
     if config.threads > _MAX_THREADS:
         raise ConfigError(f"{where}: threads must be at most {_MAX_THREADS}, got {config.threads}; 0 leaves it to the runtime")
     return config

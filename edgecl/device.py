@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from edgecl import config as configuration
 from edgecl import learning, registry
 from edgecl.bank.bank import Generation, HeadBank
-from edgecl.errors import BankCorrupt, BankError, BundleError, DataError, EdgeclError, PictureError
-from edgecl.heads.base import Head
+from edgecl.errors import BankCorrupt, BankError, BundleError, ConfigError, DataError, EdgeclError, PictureError, RomError
+from edgecl.heads.base import Head, Session
 from edgecl.mapping.base import Mapper
 from edgecl.metrics.accuracy import softmax
 from edgecl.pictures.decode import open_regular
@@ -34,7 +34,7 @@ from edgecl.rom.feature_cache import FeatureCache
 from edgecl.rom.opening import open_rom, rom_folder
 from edgecl.sharing.bundle import MAX_BYTES, Bundle, from_bytes
 from edgecl.text import printable
-from edgecl.types import Floats, Pixels, Prediction, Task, task_name
+from edgecl.types import Floats, Ints, Pixels, Prediction, Task, task_name
 
 TOP = 3  # classes named in an answer
 
@@ -44,6 +44,7 @@ class LearnReport:
     """What learning a task gave. seconds: `reading`, `head`, `anchors`, `commit`, `total`.   bytes: of the bundle."""
 
     task: str
+    method: str
     generation: int
     digest: str
     classes: tuple[str, ...]
@@ -97,7 +98,7 @@ class EdgeDevice:
         if self._rom is None:
             c = self.config
             folder = rom_folder(c.rom, self.home, self._say)
-            self._rom = open_rom(folder, c.runtime, c.device, c.threads, self.cache / "sessions")
+            self._rom = open_rom(folder, c.runtime, c.device, c.threads, self.cache / "sessions", c.session_cache_mb)
         return self._rom
 
     # -- learning
@@ -110,6 +111,10 @@ class EdgeDevice:
         method: str = "linear",
         recipe: str = "default",
         seed: int = 0,
+        sockets: str | None = None,
+        budget: float | None = None,
+        max_bytes: int | None = None,
+        resume: bool = False,
         progress: Progress = silent,
     ) -> LearnReport:
         """Learn `task` from a folder per class, a folder with train/ inside, or a CSV; a known name makes a new generation.
@@ -127,6 +132,10 @@ class EdgeDevice:
             method=method,
             recipe=recipe,
             seed=seed,
+            sockets=sockets,
+            budget=budget,
+            max_bytes=max_bytes,
+            resume=resume,
             notes=files.notes,
             progress=progress,
         )
@@ -141,10 +150,19 @@ class EdgeDevice:
         method: str = "linear",
         recipe: str = "default",
         seed: int = 0,
+        sockets: str | None = None,
+        budget: float | None = None,
+        max_bytes: int | None = None,
+        resume: bool = False,
         notes: Sequence[str] = (),
         progress: Progress = silent,
     ) -> LearnReport:
-        """Learn from pictures at hand: paths, encoded bytes, PIL images or uint8 arrays; label i names classes[labels[i]]."""
+        """Learn from pictures at hand: paths, encoded bytes, PIL images or uint8 arrays; label i names classes[labels[i]].
+
+        sockets: for methods with plugs, where they may act: all, last:N or deep.   budget: seconds, of the whole; max_bytes: of
+        the bundle; both are kept, or refused with ConfigError before the head is learned.   resume: go on with a learning that
+        was cut off; to the same bits, as long as pictures and settings are the same.
+        """
         name, known = task_name(task), tuple(classes)
         if len(pictures) != len(labels):
             raise DataError(f"'{name}': {len(pictures)} pictures but {len(labels)} labels")
@@ -152,7 +170,11 @@ class EdgeDevice:
         if len(all_labels) and not 0 <= all_labels.min() <= all_labels.max() < len(known):
             raise DataError(f"'{name}': labels must lie in 0..{len(known) - 1}, got {all_labels.min()}..{all_labels.max()}")
         learning.check_learnable(name, known, all_labels)
-        config = learning.settings(method, recipe=recipe, seed=seed, false_reject=self.config.class_false_reject)
+        config = learning.settings(
+            method, recipe=recipe, seed=seed, sockets=sockets, false_reject=self.config.class_false_reject
+        )
+        if (budget is not None and not budget > 0) or (max_bytes is not None and not max_bytes > 0):
+            raise ConfigError(f"'{name}': budget and max_bytes must be above 0, got {budget} s and {max_bytes} bytes")
         rom = self.rom  # making or opening it is no part of the learning, nor of its seconds
         started = time.perf_counter()
         cache = self.feature_cache()
@@ -171,6 +193,13 @@ class EdgeDevice:
         kept = all_labels[reading.kept]
         learning.check_learnable(name, known, kept)
         progress("learning the head", 0, 1)
+        session = Session(
+            progress=progress,
+            say=self._say,
+            budget=None if budget is None else budget - (read - started),
+            checkpoint=self.home / "learning" / f"{name}.safetensors",
+            resume=resume,
+        )
         bundle, learned, seconds = learning.fit(
             Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept)),
             rom,
@@ -178,6 +207,8 @@ class EdgeDevice:
             config,
             self.config.false_reject,
             (self.config.mapper,),
+            session=session,
+            max_bytes=max_bytes,
         )
         bundle = dataclasses.replace(
             bundle,
@@ -188,12 +219,18 @@ class EdgeDevice:
             },
         )
         data = bundle.to_bytes()
+        if max_bytes is not None and len(data) > max_bytes:
+            raise ConfigError(
+                f"'{name}': the bundle has {len(data):,} bytes, accepted are {max_bytes:,}; it is not kept. Allow "
+                f"that many, or learn a smaller head"
+            )
         fitted = time.perf_counter()
         there = self.bank.put(name, data, "learn")
         done = time.perf_counter()
         progress("learning the head", 1, 1)
         return LearnReport(
             task=name,
+            method=learned.head.method,
             generation=there.number,
             digest=there.digest,
             classes=known,
@@ -249,17 +286,21 @@ class EdgeDevice:
                     yield dataclasses.replace(next(answers), source=name)
 
     def answer(self, pixels: Sequence[Pixels] | Pixels, task: str | None = None) -> list[Prediction]:
-        """Answers for decoded pictures (n, s, s, 3) uint8: one pass of the ROM, one of the mapper, one of each head used."""
-        return self.answer_features(self.rom.features(pixels), task)
+        """Answers for decoded pictures (n, s, s, 3) uint8: one pass of the ROM, one of the mapper, one of each head used.
 
-    def answer_features(self, features: Floats, task: str | None = None) -> list[Prediction]:
-        """Answers for plain ROM features (n, d)."""
+        Pictures whose heads have plugs take a second pass, all of them in one call, whatever their tasks.
+        """
+        return self.answer_features(self.rom.features(pixels), task, pixels)
+
+    def answer_features(
+        self, features: Floats, task: str | None = None, pixels: Sequence[Pixels] | Pixels | None = None
+    ) -> list[Prediction]:
+        """Answers for plain ROM features (n, d); pixels: the pictures themselves, for heads that act inside the ROM."""
         mapper = self.mapper
         if task is not None:
             head = self.head(task)
-            return self._predictions(
-                task, head, features, np.zeros(len(features), np.float32), np.ones(len(features), np.bool_)
-            )
+            (scores,) = self._scores([(head, np.arange(len(features)))], features, pixels)
+            return self._predictions(task, head, scores, np.zeros(len(features), np.float32), np.ones(len(features), np.bool_))
         if not self._tasks and self._left_out:
             raise BankError(f"none of the {self._left_out} tasks in the bank can serve here; edgecl heads verify says why")
         if not self._tasks:
@@ -270,18 +311,32 @@ class EdgeDevice:
             )
         assigned = mapper.assign(features)
         answers: list[Prediction | None] = [None] * len(features)
-        for index in np.unique(assigned.task):
-            rows = np.flatnonzero(assigned.task == index)
-            name = mapper.tasks[index]
-            head = self._bundles[self._tasks[name]].head
-            found = self._predictions(name, head, features[rows], assigned.strangeness[rows], assigned.known[rows])
+        names = [mapper.tasks[index] for index in np.unique(assigned.task)]
+        groups = [np.flatnonzero(assigned.task == index) for index in np.unique(assigned.task)]
+        heads = [self._bundles[self._tasks[name]].head for name in names]
+        scored = self._scores(list(zip(heads, groups, strict=True)), features, pixels)
+        for name, head, rows, scores in zip(names, heads, groups, scored, strict=True):
+            found = self._predictions(name, head, scores, assigned.strangeness[rows], assigned.known[rows])
             for row, answer in zip(rows, found, strict=True):
                 answers[row] = answer
         return [answer for answer in answers if answer is not None]
 
+    def _scores(
+        self, groups: Sequence[tuple[Head, Ints]], features: Floats, pixels: Sequence[Pixels] | Pixels | None
+    ) -> list[Floats]:
+        """Each head's scores of its rows of `features`; the rows of all heads with plugs take one more pass together."""
+        again = [(head.plugs, rows) for head, rows in groups if head.plugs and len(rows)]
+        plugged = np.zeros_like(features)
+        if again:
+            if pixels is None:
+                raise RomError("a head that acts inside the ROM needs the pictures, not their features; ask `answer`")
+            rows = np.concatenate([rows for _, rows in again])
+            plugs = [p for p, own in again for _ in own]
+            plugged[rows] = self.rom.features([pixels[i] for i in rows], plugs[0] if len(again) == 1 else plugs)
+        return [head.scores(features[rows], plugged[rows] if head.plugs else None) for head, rows in groups]
+
     @staticmethod
-    def _predictions(task: str, head: Head, features: Floats, strange: Floats, known: NDArray[np.bool_]) -> list[Prediction]:
-        scores = head.scores(features)
+    def _predictions(task: str, head: Head, scores: Floats, strange: Floats, known: NDArray[np.bool_]) -> list[Prediction]:
         probabilities, known_class = softmax(scores), head.knows(scores)
         answers = []
         for row, order in enumerate(np.argsort(-scores, axis=1, kind="stable")[:, :TOP]):
@@ -345,6 +400,7 @@ class EdgeDevice:
             try:  # one task that cannot serve must not silence the others
                 bundle = self.bundle(digest)
                 bundle.head.require_rom(rom_id, task)
+                bundle.head.plugs.require(self.rom.image.sockets, rom_id)
                 if self._tasks.get(task) != digest:
                     mapper.add(task, bundle.anchor(mapper.name))
             except EdgeclError as error:
@@ -380,6 +436,7 @@ class EdgeDevice:
         bundle = from_bytes(data)
         bundle.head.require_rom(self.rom.rom_id, bundle.task)
         bundle.require_width(self.rom.width)
+        bundle.head.plugs.require(self.rom.image.sockets, self.rom.rom_id)
         return self.bank.put(bundle.task, data, "import")
 
     def verify(self, task: str | None = None) -> list[str]:

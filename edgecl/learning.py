@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from edgecl import __version__, registry
 from edgecl.errors import BundleError, ConfigError, DataError, EmptyTask
-from edgecl.heads.base import Head, Learned, checked_classes
+from edgecl.heads.base import QUIET, Head, Learned, Session, checked_classes
 from edgecl.rom.base import Rom
 from edgecl.sharing.bundle import Bundle
 from edgecl.types import Ints, Task
@@ -43,18 +46,32 @@ def check_learnable(name: str, classes: tuple[str, ...], labels: Ints) -> None:
         )
 
 
-def settings(method: str, **options: Any) -> Any:
-    """The method's `Config` with these options. Raises UnknownName, or ConfigError with the options there are.
+def card_bytes(task: Task) -> int:
+    """At most what a bundle's card takes: names of classes (three times, escaped), report, versions, tensor headers."""
+    return 16_000 + sum(4 * len(json.dumps(name)) + 40 for name in task.classes)
 
-    Made before any picture is read, so that a wrong word costs no minutes.
+
+def learner(method: str) -> tuple[Any, dict[str, Any]]:
+    """The module that learns what `method` names, and the options that the name stands for. Raises UnknownName."""
+    registry.check("method", registry.METHODS, method)
+    module, options = registry.METHODS[method]
+    return import_module(module), dict(options)
+
+
+def settings(method: str, **options: Any) -> Any:
+    """The method's `Config` with these options; those that are None are left to it.
+
+    Raises UnknownName, or ConfigError with the options there are. Made before any picture is read, so that a wrong word
+    costs no minutes.
     """
-    module = registry.load("head method", registry.HEADS, method)
+    module, fixed = learner(method)
     if not 0 <= options.get("seed", 0) < 2**63:
         raise ConfigError(f"the seed must lie between 0 and 2^63 - 1, got {options['seed']}")
     try:
-        return module.Config(**options)
+        return module.Config(**{key: value for key, value in options.items() if value is not None}, **fixed)
     except TypeError as error:
-        raise ConfigError(f"method '{method}': {error}; it takes {', '.join(module.Config.__dataclass_fields__)}") from error
+        known = ", ".join(name for name in module.Config.__dataclass_fields__ if name not in fixed)
+        raise ConfigError(f"method '{method}': {error}; it takes {known}") from error
 
 
 def fit(
@@ -65,23 +82,29 @@ def fit(
     false_reject: float = 0.05,
     mappers: Sequence[str] = (),
     previous: Head | None = None,
+    session: Session = QUIET,
+    max_bytes: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Bundle, Learned, dict[str, float]]:
     """Learn `task` and return its bundle, what the method said, and the seconds of each part.
 
     config: of the method, from `settings`.   false_reject: stated share of the task's own pictures that may be called
     unknown task.   mappers: names to make anchors for, besides the default ones, which every bundle has.
+    max_bytes: of the bundle; refused with ConfigError before the head is learned when it cannot be kept.
     """
-    module = registry.load("head method", registry.HEADS, method)
+    module, _ = learner(method)
     started = clock()
     with threadpool_limits(1, "blas"):  # small matrices: more threads only get into the runtime's way
-        learned: Learned = module.learn(task, rom, config, previous)
-        fitted = clock()
         anchors = {
             name: registry.load("mapper", registry.MAPPERS, name).anchor(task.features, task.labels, false_reject, config.seed)
             for name in dict.fromkeys((*registry.DEFAULT_MAPPERS, *mappers))
         }
-    seconds = {"head": fitted - started, "anchors": clock() - fitted}
+        anchored = clock()
+        if max_bytes is not None:
+            taken = sum(value.nbytes for arrays in anchors.values() for value in arrays.values()) + card_bytes(task)
+            session = replace(session, head_bytes=max_bytes - taken)
+        learned: Learned = module.learn(task, rom, config, previous, session)
+    seconds = {"head": clock() - anchored, "anchors": anchored - started}
     counts = np.bincount(task.labels, minlength=len(task.classes))
     versions = {"edgecl": __version__, "numpy": np.__version__, "python": platform.python_version(), rom.runtime: rom.version}
     provenance = {

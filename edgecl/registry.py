@@ -6,7 +6,7 @@ Listing the names loads nothing, so `edgecl --help` stays quick and a board with
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,14 @@ from typing import Any
 from edgecl.errors import UnknownName
 from edgecl.text import printable
 
-HEADS: Mapping[str, str] = {"linear": "edgecl.heads.linear"}
+HEADS: Mapping[str, str] = {"linear": "edgecl.heads.linear", "bb": "edgecl.heads.bb", "clr": "edgecl.heads.clr"}
+# What can be asked to learn: the head methods, variants of them (method, options), and what chooses among them.
+METHODS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    **{name: (module, {}) for name, module in HEADS.items()},
+    "clr-full": (HEADS["clr"], {"variant": "full"}),
+    "clr-mixed": (HEADS["clr"], {"variant": "mixed"}),
+    "auto": ("edgecl.heads.auto", {}),
+}
 MAPPERS: Mapping[str, str] = {
     "mahalanobis": "edgecl.mapping.mahalanobis:Mahalanobis",
     "gmmc": "edgecl.mapping.gmmc:Gmmc",
@@ -22,10 +29,15 @@ MAPPERS: Mapping[str, str] = {
     "gmmc-paper": "edgecl.mapping.paper:GmmcPaper",
 }
 DEFAULT_MAPPERS = ("mahalanobis", "gmmc")  # every bundle carries an anchor for each, so that any device can use it
-RUNTIMES: Mapping[str, str] = {"onnxruntime": "edgecl.rom.ort:OrtRom", "pytorch": "edgecl.rom.pytorch:PytorchRom"}
+RUNTIMES: Mapping[str, str] = {
+    "onnxruntime": "edgecl.rom.ort:OrtRom",
+    "pytorch": "edgecl.rom.pytorch:PytorchRom",
+    "tensorrt": "edgecl.rom.trt:TrtRom",
+}
+CUDA_ONLY = ("tensorrt",)  # runtimes without a CPU side
 
 
-def check(kind: str, names: Mapping[str, str], name: str) -> None:
+def check(kind: str, names: Collection[str], name: str) -> None:
     """Raise UnknownName unless `name` is one of `names`; the message lists them and the nearest match. Loads nothing.
 
     kind: the word for the message, such as "head method".

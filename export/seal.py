@@ -18,6 +18,7 @@ from edgecl.rom.surgery import find_sockets
 from edgecl.rom.torch_compat import timm, torch
 from export import backbones, verify
 from export.onnx_graph import to_onnx
+from export.reduce import reduce, require_place
 
 
 def seal(
@@ -27,14 +28,19 @@ def seal(
     pictures: Path | None = None,
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
+    precision: str = "fp32",
+    calibration: Path | None = None,
+    labelled: Path | None = None,
+    force: bool = False,
 ) -> RomImage:
     """Export `backbone` into `folder` as a sealed ROM image, which is compared with PyTorch before it appears there.
 
-    pictures: folder of pictures for the comparison; None takes those that come with scikit-learn.
-    Raises RomError when ONNX Runtime's features differ from PyTorch's by more than rounding; nothing is then written.
+    pictures: folder of pictures for the comparison; None takes those that come with scikit-learn.   precision: fp32, fp16 or
+    int8; the lower ones are made from the FP32 image and gated, see `reduce`, which the last three arguments go to.
+    Raises RomError when ONNX Runtime's features differ from PyTorch's by more than rounding, or when the gate of a lower
+    precision does not hold; nothing is then written.
     """
-    if folder.exists() and not (folder.is_dir() and ((folder / rom_image.MANIFEST).exists() or not any(folder.iterdir()))):
-        raise RomError(f"{folder} is there already and is no ROM image; give a new or an empty folder")
+    require_place(folder)
     say(f"loading {backbone}, weights: {weights}")
     network, preprocess = backbones.load(backbone, weights, seed)
     state = {name: value.numpy() for name, value in network.state_dict().items()}
@@ -66,6 +72,18 @@ def seal(
         image = write(Path(draft) / "rom", None)
         with PytorchRom(image) as reference, OrtRom(image) as sealed:
             parity = compare(reference.features(images), sealed.features(images))
-    if not parity.holds():
-        raise RomError(f"the exported graph does not match PyTorch: {parity}; nothing was written")
+        if not parity.holds():
+            raise RomError(f"the exported graph does not match PyTorch: {parity}; nothing was written")
+        if precision != "fp32":
+            say(f"parity with PyTorch: {parity}")
+            return reduce(
+                image,
+                folder,
+                precision,
+                calibration=calibration,
+                pictures=pictures,
+                labelled=labelled,
+                force=force,
+                say=say,
+            )
     return write(folder, parity)

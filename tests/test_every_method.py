@@ -52,9 +52,16 @@ def test_mapper(name: str, check: mappers.Check) -> None:
 
 
 @pytest.mark.parametrize("check", roms.CHECKS, ids=ids)
-@pytest.mark.parametrize("name", registry.RUNTIMES)
-def test_runtime(name: str, check: roms.Check, tiny_rom: Path, reference: Rom) -> None:
-    check(lambda: open_rom(tiny_rom, name, threads=1), reference)
+@pytest.mark.parametrize(
+    ("name", "on"),
+    [(name, "cpu") for name in registry.RUNTIMES if name not in registry.CUDA_ONLY]
+    + [pytest.param(name, "cuda", marks=pytest.mark.gpu) for name in registry.RUNTIMES],
+)
+def test_runtime(
+    name: str, on: str, check: roms.Check, tiny_rom: Path, reference: Rom, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cache = tmp_path_factory.getbasetemp() / f"sessions-{name}-{on}"  # opening again must not build again
+    check(lambda: open_rom(tiny_rom, name, on, threads=1, cache=cache), reference)
 
 
 def test_every_check_is_listed() -> None:

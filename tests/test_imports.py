@@ -23,11 +23,12 @@ LAYERS = (
     ("heads", "mapping"),
     ("bank",),
     ("sharing", "learners"),
-    ("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning"),
+    ("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion"),
     ("cli", "serve"),
 )
 BASES = {f"edgecl.{name}.base" for name in ("rom", "heads", "mapping", "learners", "sharing.transport")}
-CHECKS_SEE = BASES | {"edgecl.sharing.bundle", "edgecl.rom.parity"}  # what heads travel in, and how features are compared
+# What heads travel in, how features are compared, and what a head puts into the ROM.
+CHECKS_SEE = BASES | {"edgecl.sharing.bundle", "edgecl.rom.parity", "edgecl.rom.sockets"}
 EXPORT_SEES = {"types", "errors", "registry", "rom", "pictures", "text"}
 SIMULATOR_SEES = {"device", "errors", "types", "config", "bank", "sharing"}
 LAB = {"edgecl/cli/export.py"}  # the one place in edgecl that knows the lab
@@ -50,13 +51,22 @@ OPTIONAL = (
     "psutil",
     "pytest",
     "hypothesis",
+    "tensorrt",
+    "tensorrt_rtx",
+    "tensorrt_rtx_bindings",
 )
 NEEDS = {
     "edgecl.rom.torch_compat": "torch",
     "export.backbones": "MissingDependency",
     "export.onnx_graph": "onnx",
     "export.seal": "onnx",
+    "edgecl.rom.half": "MissingDependency",
+    "export.calibrate": "onnx",
+    "export.precision": "onnx",
+    "export.reduce": "MissingDependency",
     "edgecl.rom.pytorch": "MissingDependency",
+    "edgecl.rom.graphs": "MissingDependency",
+    "edgecl.rom.baking": "MissingDependency",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,12 @@ def bench(
     tasks: Annotated[
         int | None, typer.Option("--tasks", min=1, help="Synthetic tasks on the large device. Default: 100.")
     ] = None,
+    heads: Annotated[
+        int | None,
+        typer.Option(
+            "--heads", min=2, max=1000, help="Only heads that act inside the network, so many of each kind: their cost."
+        ),
+    ] = None,
     batch: Annotated[str, typer.Option("--batch", help="Batch sizes, such as 1,8,32.")] = "",
     pictures: Annotated[
         Path | None, typer.Option("--pictures", help="Folder of pictures to measure with; else some are made.")
@@ -49,10 +56,14 @@ def bench(
     """Measure each step, the whole against the raw runtime, learning, starting and bytes. Your bank is not touched."""
     from edgecl.bench import report as reports
     from edgecl.bench import suite
+    from edgecl.bench.heads import QUICK, HeadSettings
+    from edgecl.bench.heads import run as run_heads
     from edgecl.bench.pictures import of_folder
 
     if quick and targets:
         raise ConfigError("--quick and --targets exclude each other: a trial of few rounds says nothing about a target")
+    if heads and (tasks or batch or pictures):
+        raise ConfigError("--heads measures nothing that --tasks, --batch or --pictures speak of; leave them out")
     settings = suite.QUICK if quick else suite.TARGETS if targets else suite.Settings()
     settings = suite.with_options(settings, tasks, _sizes(batch))
     old = reports.load(against) if against else None  # before minutes of measuring
@@ -65,7 +76,10 @@ def bench(
     shown = of_folder(pictures, max(settings.learn, suite.MIXED)) if pictures else None
     place = suite.Place(Path(c.rom), c.runtime, c.device, c.threads, c.mapper, shown)
     with progress() as bar:
-        result = suite.run(place, settings, bar)
+        if heads:
+            result = run_heads(place, dataclasses.replace(QUICK if quick else HeadSettings(), heads=heads), bar)
+        else:
+            result = suite.run(place, settings, bar)
     if output is not None:
         reports.save(result, output)
         say(f"wrote {output}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,14 +14,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgecl import config, registry
+from edgecl.errors import ConfigError
+from edgecl.text import printable
 
 if TYPE_CHECKING:
     from edgecl.config import DeviceConfig
     from edgecl.device import EdgeDevice
 
 RomOption = Annotated[Path | None, typer.Option("--rom", help="ROM image to use. Default: the home's, made on first need.")]
-RuntimeOption = Annotated[str | None, typer.Option("--runtime", help="onnxruntime or pytorch.")]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu or cuda.")]
+RuntimeOption = Annotated[str | None, typer.Option("--runtime", help=f"{', '.join(registry.RUNTIMES)}.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu or cuda. Default: cpu; for tensorrt cuda.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", min=0, help="Threads of the runtime; 0: its own choice.")]
 MapperOption = Annotated[str | None, typer.Option("--mapper", help=f"{', '.join(registry.MAPPERS)}.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -85,3 +88,20 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError
+
+
+def seconds(text: str, option: str) -> float:
+    """ "90", "90s" or "2m" in seconds. Raises ConfigError."""
+    return _number(text, option, {"": 1, "s": 1, "m": 60, "h": 3600}, "a time such as 90s or 2m")
+
+
+def amount(text: str, option: str) -> float:
+    """ "200000", "200k" or "1.5M" in bytes. Raises ConfigError."""
+    return _number(text, option, {"": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6}, "a size such as 200k or 1.5M")
+
+
+def _number(text: str, option: str, units: dict[str, float], wanted: str) -> float:
+    found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-zA-Z]*)\s*", text)
+    if not found or found[2].lower() not in units or not float(found[1]):
+        raise ConfigError(f"{option} takes {wanted}, got '{printable(text, 40)}'")
+    return float(found[1]) * units[found[2].lower()]

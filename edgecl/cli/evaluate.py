@@ -25,7 +25,9 @@ from edgecl.cli.common import (
 
 def evaluate(
     tasks: Annotated[Path, typer.Argument(help="Folder of tasks, each with train/ and test/ inside.")],
-    method: Annotated[str, typer.Option("--method", help="Head method.")] = "linear",
+    method: Annotated[
+        str, typer.Option("--method", help=f"{', '.join(registry.METHODS)}, or finetune (a network a task).")
+    ] = "linear",
     recipe: Annotated[str, typer.Option("--recipe", help="default or paper.")] = "default",
     mapper: Annotated[
         str | None, typer.Option("--mapper", help=f"{', '.join(registry.MAPPERS)}, or oracle (the task is given).")

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from edgecl.cli.common import JsonOption, open_device, say, size
-from edgecl.errors import BankCorrupt, EdgeclError
+from edgecl.cli.common import JsonOption, open_device, progress, say, size
+from edgecl.errors import BankCorrupt, ConfigError, EdgeclError
 from edgecl.text import printable
 from edgecl.types import task_name
 
@@ -147,14 +147,61 @@ def export_(task: Name, output: Annotated[Path, typer.Option("-o", "--output", h
     """Write a task's bundle to a file."""
     with open_device() as edge:
         data = edge.export(task)
-        temporary = output.with_name(output.name + ".part")
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(output)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise EdgeclError(f"{output} cannot be written: {error.strerror}") from error
+        _write(output, data)
         print(f"wrote '{task}' to {output}, {size(len(data))}")
+
+
+def _write(output: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = output.with_name(output.name + ".part")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(output)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise EdgeclError(f"{output} cannot be written: {error.strerror}") from error
+
+
+@app.command()
+def convert(
+    task: Annotated[list[str] | None, typer.Argument(help="Tasks. Default: all that are in force.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="ROM image that the heads shall belong to.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of the tasks' pictures, or of one task: learn the heads again.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", help="Folder of any pictures: carry the heads over, measured on these.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File for the bundle of one task; the bank stays as it is.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Carry over even what then answers otherwise.")] = False,
+) -> None:
+    """Make heads for another ROM of the same backbone, such as its INT8 form: a new generation each; rollback undoes it."""
+    from edgecl.conversion import convert as run
+    from edgecl.rom.opening import open_rom
+
+    if to is None:
+        raise ConfigError("say which ROM image the heads shall belong to: edgecl heads convert --to ROM")
+    if output is not None and len(task or []) != 1:
+        raise ConfigError("a file holds one bundle; name one task, or leave out -o")
+    with open_device() as edge, open_rom(to, edge.config.runtime, edge.config.device, edge.config.threads) as rom:
+        with progress() as bar:
+            bundles, changes = run(edge, rom, task or (), data=data, pictures=pictures, force=force, progress=bar)
+        if not bundles:
+            print(f"nothing to convert: no head in force belongs to another ROM than {rom.rom_id[:12]}")
+            return
+        written = {name: bundle.to_bytes() for name, bundle in bundles.items()}
+        for name, content in written.items():
+            told = f"carried over: {changes[name]}" if name in changes else "learned again"
+            if output is not None:
+                _write(output, content)
+                print(f"wrote '{name}' for ROM {rom.rom_id[:12]} to {output}, {told}")
+            else:
+                there = edge.bank.put(name, content, "convert")
+                print(f"'{name}' is generation {there.number} for ROM {rom.rom_id[:12]}, {told}")
+        if output is None:
+            say(f"these heads answer on ROM {rom.rom_id[:12]}: use --rom {to}, or set rom in {edge.home / 'config.toml'}")
 
 
 @app.command("import")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edgecl import registry
 from edgecl.cli.common import (
     DeviceOption,
     JsonOption,
@@ -15,9 +16,11 @@ from edgecl.cli.common import (
     RomOption,
     RuntimeOption,
     ThreadsOption,
+    amount,
     open_device,
     progress,
     say,
+    seconds,
     size,
 )
 
@@ -31,8 +34,20 @@ def learn(
             help="Folder per class, or train/ inside, or a CSV of path,label. Default: ./TASK or data_root/TASK.",
         ),
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="Head method.")] = "linear",
-    recipe: Annotated[str, typer.Option("--recipe", help="default, or paper (Adam as published; needs torch).")] = "default",
+    method: Annotated[
+        str, typer.Option("--method", help=f"{', '.join(registry.METHODS)}. auto tries several and keeps what wins.")
+    ] = "linear",
+    recipe: Annotated[str, typer.Option("--recipe", help="default, or paper (as published; needs torch).")] = "default",
+    sockets: Annotated[
+        str | None, typer.Option("--sockets", help="Where bb and clr may act: all, last:N or deep (the deepest 7 in 10).")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Time it may take, such as 120s or 3m: kept, or refused before work starts.")
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option("--max-bytes", help="Size of head, anchors and card, such as 200k: kept, or refused likewise.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a learning that was cut off, to the same bits.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="The same seed and pictures give the same head.")] = 0,
     rom: RomOption = None,
     runtime: RuntimeOption = None,
@@ -44,14 +59,25 @@ def learn(
     """Learn a task from pictures; what was learned before is not touched."""
     with open_device(rom=rom, runtime=runtime, device=device, threads=threads, mapper=mapper) as edge:
         with progress() as bar:
-            report = edge.learn(task, data, method=method, recipe=recipe, seed=seed, progress=bar)
+            report = edge.learn(
+                task,
+                data,
+                method=method,
+                recipe=recipe,
+                seed=seed,
+                sockets=sockets,
+                budget=None if budget is None else seconds(budget, "--budget"),
+                max_bytes=None if max_bytes is None else int(amount(max_bytes, "--max-bytes")),
+                resume=resume,
+                progress=bar,
+            )
         for line in report.warnings:
             say(f"warning: {line}")
         if as_json:
             print(json.dumps(report.to_dict()))
             return
         print(
-            f"learned '{report.task}' (generation {report.generation}): {report.pictures} pictures, "
+            f"learned '{report.task}' (generation {report.generation}, {report.method}): {report.pictures} pictures, "
             f"{len(report.classes)} classes, validation accuracy {report.validation_accuracy:.3f}, "
             f"{report.seconds['total']:.1f} s, {size(report.bytes)}, {report.ran_on}"
         )

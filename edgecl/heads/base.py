@@ -1,23 +1,28 @@
 """What a head is, whatever method learned it.
 
-A method is a module with five names: `Config` (a frozen dataclass), `learn(task, rom, config, previous) -> Learned`,
-`scores(head, features) -> (n, k)` in NumPy, `check(head)`, which refuses arrays that do not belong to the method, and
-`width(head)`, the d of its features.
+A method is a module with six names: `Config` (a frozen dataclass), `learn(task, rom, config, previous, session) -> Learned`,
+`scores(head, features, plugged) -> (n, k)` in NumPy, `check(head)`, which refuses arrays that do not belong to the method,
+`width(head)`, the d of its features, and `plugs(head)`, what it puts into the ROM's sockets (nothing, for most).
 It is found through `registry.HEADS`; the checks in `edgecl.checks.heads` run over every registered one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecl import registry
-from edgecl.errors import BundleError, RomMismatch
-from edgecl.types import Arrays, Floats
+from edgecl.errors import BundleError, RomError, RomMismatch
+from edgecl.rom.base import Rom
+from edgecl.rom.sockets import Plugs
+from edgecl.types import Arrays, Floats, Pixels
 
 MAX_CLASSES = 10_000
 
@@ -35,10 +40,27 @@ class Head:
     arrays: Arrays
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def scores(self, features: Floats) -> Floats:
-        """Calibrated logits: features (n, d) float32 -> (n, k) float32, whose softmax is the class probability."""
-        out: Floats = _method(self.method).scores(self, features)
+    @cached_property
+    def plugs(self) -> Plugs:
+        """What the head puts into the ROM's sockets; empty for a head that reads plain features only."""
+        found: Plugs = _method(self.method).plugs(self)
+        return found
+
+    def scores(self, features: Floats, plugged: Floats | None = None) -> Floats:
+        """Calibrated logits (n, k) float32, whose softmax is the class probability.
+
+        features: (n, d) float32, of the plain ROM.   plugged: (n, d), of the ROM with this head's plugs; only a head that
+        has any reads it, and cannot do without.
+        """
+        if self.plugs and plugged is None:
+            raise RomError(f"a {self.method} head needs the features of the ROM with its plugs; ask `Head.answer` with pixels")
+        out: Floats = _method(self.method).scores(self, features, plugged)
         return out
+
+    def answer(self, rom: Rom, pixels: Pixels | Sequence[Pixels], features: Floats | None = None) -> Floats:
+        """Scores (n, k) of decoded pictures; features: their plain ones, where they are known."""
+        plain = rom.features(pixels) if features is None else features
+        return self.scores(plain, rom.features(pixels, self.plugs) if self.plugs else None)
 
     @property
     def width(self) -> int:
@@ -55,6 +77,11 @@ class Head:
         known: NDArray[np.bool_] = lead(scores) >= self.unknown_below
         return known
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return sum(int(value.nbytes) for value in self.arrays.values())
+
     def check(self) -> None:
         """Raise BundleError unless the arrays and settings are what the method needs to score."""
         _method(self.method).check(self)
@@ -66,6 +93,27 @@ class Head:
                 f"head '{task}' was learned on ROM {self.rom_id[:12]}, this device carries {rom_id[:12]}. Ask for a head on "
                 f"{rom_id[:12]}, or learn it here: edgecl learn --task {task} --data ..."
             )
+
+
+@dataclass(frozen=True)
+class Session:
+    """The circumstances of one learning, which must not change what is learned.
+
+    progress: told stage, done, total.   say: takes lines for a person.   budget: seconds that it may take; None sets no bound.
+    head_bytes: that the head's arrays may take; None sets no bound.   checkpoint: file for the state of a learning that takes
+    long; None keeps none.   resume: go on from there.
+    """
+
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+    say: Callable[[str], None] = lambda line: None
+    budget: float | None = None
+    head_bytes: int | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+    clock: Callable[[], float] = time.monotonic
+
+
+QUIET = Session()
 
 
 def lead(scores: Floats) -> Floats:

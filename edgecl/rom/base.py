@@ -22,12 +22,14 @@ class Rom(ABC):
 
     runtime, version, provider: what really runs, for reports ("onnxruntime", "1.20.1", "CPUExecutionProvider").
     mixes: one call of the runtime can give each picture its own plugs; else `features` groups the pictures by their plugs.
+    session_cache: bytes that may be kept for heads with plugs, where the runtime keeps any.
     """
 
     runtime: str
     version: str
     provider: str
     mixes = False
+    session_cache = 512 << 20
 
     def __init__(self, image: RomImage) -> None:
         self.image = image
@@ -36,9 +38,7 @@ class Rom(ABC):
         self.preprocess = image.preprocess
         self._closed = False
 
-    def features(
-        self, pixels: Pixels | Sequence[Pixels], plugs: Plugs | Sequence[Plugs | None] | None = None
-    ) -> Floats:
+    def features(self, pixels: Pixels | Sequence[Pixels], plugs: Plugs | Sequence[Plugs | None] | None = None) -> Floats:
         """Features of decoded pictures: plain ones, or those of the network with plugs in its sockets.
 
         pixels: (n, s, s, 3) uint8 as `pictures.decode` makes them, s = preprocess.size.   plugs: for all pictures, or one
@@ -63,9 +63,7 @@ class Rom(ABC):
             raise RomError(f"ROM {self.rom_id[:12]} on {self.runtime} ({self.provider}) answered non-finite features")
         return out
 
-    def _calls(
-        self, n: int, plugs: Plugs | Sequence[Plugs | None] | None
-    ) -> Iterator[tuple[slice | Ints, list[Plugs]]]:
+    def _calls(self, n: int, plugs: Plugs | Sequence[Plugs | None] | None) -> Iterator[tuple[slice | Ints, list[Plugs]]]:
         """Which pictures go into which call, and the plugs of that call: none, one for all, or one per picture."""
         if plugs is None or isinstance(plugs, Plugs):
             filling = self._checked([plugs] if plugs else [])
@@ -95,7 +93,8 @@ class Rom(ABC):
     def _run_plugged(self, x: Floats, plugs: list[Plugs]) -> Floats:
         """`_run` with plugs: one for all pictures, or, where the runtime `mixes`, one per picture."""
         raise RuntimeUnavailable(
-            f"the runtime '{self.runtime}' ({self.provider}) cannot run heads that act inside the network; use --runtime pytorch"
+            f"the runtime '{self.runtime}' ({self.provider}) cannot run heads that act inside the network; "
+            f"use --runtime pytorch"
         )
 
     @abstractmethod

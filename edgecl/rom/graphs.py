@@ -19,11 +19,13 @@ from edgecl.types import Floats
 
 try:
     import onnx
-    from onnx import numpy_helper
+    from onnx import helper, numpy_helper
 except ImportError as error:
     raise MissingDependency(
         "heads that act inside the network need the package onnx here; add the extra: pip install 'edgecl[cpu]'"
     ) from error
+
+__all__ = ["SocketNode", "find", "helper", "numpy_helper", "onnx", "open_graph", "set_initializer"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The ROM image on disk: a folder with a manifest, an ONNX graph and the weights. Written once, checked on every open.
 
-`rom_id` is a digest over what determines the outputs (backbone, weights, preprocessing, precision), not over the files,
-whose bytes change with the exporter's version: two machines that export the same backbone get the same id.
+`rom_id` is a digest over what determines the outputs (backbone, weights, preprocessing, precision, and what was quantised to
+which numbers), not over the files, whose bytes change with the exporter's version: two machines that export the same
+backbone get the same id.
 The manifest is untrusted until its fields have been checked and its `rom_id` has been computed again from them.
 """
 
@@ -14,7 +15,7 @@ import reprlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from edgecl.rom.preprocess import Preprocess
 from edgecl.rom.sockets import Socket
 from edgecl.types import Arrays
 
-FORMAT = 2  # 2 added the sockets; an image of format 1 is read as one without any
+FORMAT = 2  # 2 added the sockets and precisions besides fp32; an image of format 1 is read as one without any
+PRECISIONS = ("fp32", "fp16", "int8")
 MANIFEST, GRAPH, WEIGHTS = "manifest.json", "rom.onnx", "weights.safetensors"
 _MAX_MANIFEST = 1 << 20
 _MAX_SOCKETS = 5_000
@@ -41,9 +43,15 @@ def weights_digest(weights: Arrays) -> str:
     return digest.hexdigest()
 
 
-def compute_rom_id(backbone: str, features: int, preprocess: Preprocess, precision: str, weights: str) -> str:
-    """Digest over all that determines the ROM's outputs; `weights` is `weights_digest`."""
-    parts = [backbone, features, preprocess.to_dict(), precision, weights]
+def compute_rom_id(
+    backbone: str, features: int, preprocess: Preprocess, precision: str, weights: str, quantised: str = ""
+) -> str:
+    """Digest over all that determines the ROM's outputs.
+
+    weights: `weights_digest`.   quantised: digest of the quantised graph's numbers, which depend on the pictures that it was
+    calibrated with; "" for precisions that follow from the weights alone.
+    """
+    parts = [backbone, features, preprocess.to_dict(), precision, weights, *([quantised] if quantised else [])]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -62,6 +70,7 @@ class RomImage:
     parity: Mapping[str, Any]
     made_with: Mapping[str, str]
     sockets: tuple[Socket, ...] = ()
+    quantised: Mapping[str, Any] = field(default_factory=dict)  # int8: digest of its numbers, calibration, layers kept
 
     @classmethod
     def open(cls, folder: str | Path) -> RomImage:
@@ -83,7 +92,8 @@ class RomImage:
             raw = json.loads(text)
             if type(raw["format"]) is not int or not 1 <= raw["format"] <= FORMAT:
                 raise RomError(
-                    f"{path} has format {reprlib.repr(raw['format'])}, this reads up to {FORMAT}; update edgecl, or export again"
+                    f"{path} has format {reprlib.repr(raw['format'])}, this reads up to {FORMAT}; update edgecl, or export "
+                    f"again"
                 )
             if any(Path(name).name != name or name in ("", "..") or not name.isprintable() for name in raw["files"]):
                 raise ValueError("a file is listed that does not lie in the image's own folder")
@@ -99,12 +109,21 @@ class RomImage:
                 parity=dict(raw["parity"]),
                 made_with={str(k): str(v) for k, v in raw["made_with"].items()},
                 sockets=_sockets(raw["sockets"]) if raw["format"] > 1 else (),
+                quantised=dict(raw.get("quantised", {})),
             )
         except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise RomError(f"{path} is no ROM manifest: {type(error).__name__}: {str(error)[:200]}") from error
         if not 0 < image.features <= 1 << 16:
             raise RomError(f"{path}: feature width {image.features} is out of range")
-        found = compute_rom_id(image.backbone, image.features, image.preprocess, image.precision, image.weights)
+        if image.precision not in PRECISIONS:
+            raise RomError(
+                f"{path} has precision {image.precision[:20]!r}, this reads {', '.join(PRECISIONS)}; update edgecl, or export "
+                f"again"
+            )
+        digest = image.quantised.get("digest", "")
+        if not isinstance(digest, str) or bool(digest) != (image.precision == "int8"):
+            raise RomError(f"{path} has precision {image.precision} and says otherwise of what was quantised; export again")
+        found = compute_rom_id(image.backbone, image.features, image.preprocess, image.precision, image.weights, digest)
         if found != image.rom_id:
             raise RomTampered(f"{path} was changed: it names ROM {image.rom_id[:12]} but describes {found[:12]}; export again")
         for name in (GRAPH, WEIGHTS):
@@ -163,6 +182,7 @@ def write(
     parity: Mapping[str, Any],
     made_with: Mapping[str, str],
     sockets: Sequence[Socket] = (),
+    quantised: Mapping[str, Any] | None = None,
 ) -> RomImage:
     """Write an image so that `folder` holds all of it or nothing: into a neighbour first, then one rename.
 
@@ -174,7 +194,7 @@ def write(
     contents = {GRAPH: graph, WEIGHTS: save({k: np.ascontiguousarray(v) for k, v in weights.items()})}
     manifest = {
         "format": FORMAT,
-        "rom_id": compute_rom_id(backbone, features, preprocess, precision, digest),
+        "rom_id": compute_rom_id(backbone, features, preprocess, precision, digest, (quantised or {}).get("digest", "")),
         "backbone": backbone,
         "features": features,
         "preprocess": preprocess.to_dict(),
@@ -184,6 +204,7 @@ def write(
         "parity": dict(parity),
         "made_with": dict(made_with),
         "sockets": [socket.to_dict() for socket in sockets],
+        **({"quantised": dict(quantised)} if quantised else {}),
     }
     if (folder / MANIFEST).exists():
         return _same_or_refuse(folder, str(manifest["rom_id"]))

@@ -16,11 +16,21 @@ DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
 
 def open_rom(
-    folder: Path, runtime: str = "onnxruntime", device: str = "cpu", threads: int = 0, cache: Path | None = None
+    folder: Path,
+    runtime: str = "onnxruntime",
+    device: str = "cpu",
+    threads: int = 0,
+    cache: Path | None = None,
+    session_cache_mb: int | None = None,
 ) -> Rom:
-    """The ROM image in `folder` on the runtime asked for; never another one in its place."""
+    """The ROM image in `folder` on the runtime asked for; never another one in its place.
+
+    session_cache_mb: bound of what is kept in memory for heads with plugs; None leaves the runtime's own.
+    """
     image = RomImage.open(folder)
     rom: Rom = registry.load("runtime", registry.RUNTIMES, runtime)(image, device=device, threads=threads, cache=cache)
+    if session_cache_mb is not None:
+        rom.session_cache = session_cache_mb << 20
     return rom
 
 

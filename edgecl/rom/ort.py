@@ -2,6 +2,9 @@
 
 Optimising the graph takes longer than loading the result, so the optimised graph is kept in a cache folder, under a name
 made of all that it depends on: the sealed graph's digest, ONNX Runtime's version, the provider and the CPU's features.
+
+Several sessions serve one ROM (`ort_heads`). Their working memory is one pool, and a session's threads stop spinning when its
+call ends: else they take the cores from the session that is asked next, and switching between two heads costs 2.5 times a call.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 from edgecl.errors import MissingDependency, RomError, RuntimeUnavailable
 from edgecl.rom.base import Rom
 from edgecl.rom.image import GRAPH, RomImage
+from edgecl.rom.sockets import Plugs
 from edgecl.types import Floats
 
 try:
@@ -24,6 +28,7 @@ except ImportError as error:
     raise MissingDependency(
         "the runtime 'onnxruntime' is not installed; add the extra: pip install 'edgecl[cpu]' (or 'edgecl[gpu]')"
     ) from error
+from edgecl.rom.ort_heads import OrtHeads, empty_picture, lighten, share_arena
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -48,20 +53,43 @@ class OrtRom(Rom):
             )
         if device == "cuda" and hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA's libraries from their pip packages, where they are not the system's
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        self.mixes = device == "cuda"
+        self._threads = threads
+        if device == "cpu":
+            share_arena()
+        options = self._options()
         graph = image.read(GRAPH)
         cached = _cache_path(cache, image, self.provider) if cache and device == "cpu" else None
         ready = _from_cache(cached, options, self.provider) if cached else None
+        if image.precision == "fp16" and device == "cpu" and not ready:
+            from edgecl.rom.half import widen
+
+            graph = widen(graph)  # the CPU has no half-precision convolutions; casts around each would cost half the speed
         self._session: ort.InferenceSession = ready or self._optimise(graph, options, cached)
         if self._session.get_providers()[0] != self.provider:
             raise RuntimeUnavailable(f"{self.provider} did not start; ONNX Runtime runs {self._session.get_providers()}")
         self._session.disable_fallback()
+        lighten(self._session)
         self._input = self._session.get_inputs()[0].name
         shape = self._session.get_outputs()[0].shape
         if len(shape) != 2 or shape[1] != self.width:
             raise RomError(f"{image.folder / GRAPH} answers shape {shape}, the manifest says (n, {self.width}); export again")
+
+        def path(what: str) -> Path | None:
+            return _cache_path(cache, image, f"{self.provider} {what}", ".heads") if cache and device == "cpu" else None
+
+        self._heads = OrtHeads(image, self.provider, self._options, path)
+
+    def _options(self) -> ort.SessionOptions:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if self.provider == PROVIDERS["cpu"]:
+            options.add_session_config_entry("session.use_env_allocators", "1")
+            # Weights live as long as their session; in the pool they would hold on to working memory around them.
+            options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        return options
 
     def _optimise(self, graph: bytes, options: ort.SessionOptions, cached: Path | None) -> ort.InferenceSession:
         """A session from the sealed graph; what the optimiser made of it goes to `cached`, whole or not at all."""
@@ -92,11 +120,24 @@ class OrtRom(Rom):
         out: Floats = self._session.run(None, {self._input: x})[0]
         return out
 
+    def _run_plugged(self, x: Floats, plugs: list[Plugs]) -> Floats:
+        return self._heads.run(x, self._input, plugs, self.session_cache)
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept for heads with plugs; at most `session_cache`, if that is enough for one."""
+        return self._heads.kept.held
+
     def _close(self) -> None:
+        self._heads.close()
+        if self.provider == PROVIDERS["cpu"]:
+            shrink = ort.RunOptions()  # working memory is given back at the end of a run, or not at all
+            shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+            self._session.run(None, {self._input: empty_picture(self.preprocess.size)}, shrink)
         del self._session
 
 
-def _cache_path(cache: Path, image: RomImage, provider: str) -> Path:
+def _cache_path(cache: Path, image: RomImage, provider: str, suffix: str = ".onnx") -> Path:
     flags = ""
     with contextlib.suppress(OSError):
         flags = next(
@@ -104,7 +145,7 @@ def _cache_path(cache: Path, image: RomImage, provider: str) -> Path:
             "",
         )
     parts = "|".join((image.files[GRAPH]["sha256"], ort.__version__, provider, platform.machine(), flags))
-    return cache / f"{hashlib.sha256(parts.encode()).hexdigest()[:32]}.onnx"
+    return cache / f"{hashlib.sha256(parts.encode()).hexdigest()[:32]}{suffix}"
 
 
 def _from_cache(path: Path, options: ort.SessionOptions, provider: str) -> ort.InferenceSession | None:

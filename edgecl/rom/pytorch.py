@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from typing import Any
-
-import numpy as np
 
 from edgecl.errors import ConfigError, MissingDependency, RomError, RomTampered, RuntimeUnavailable
 from edgecl.rom.base import Rom
@@ -31,6 +30,22 @@ def feature_network(backbone: str) -> torch.nn.Module:
     return network.eval().requires_grad_(False)
 
 
+def load_network(image: RomImage) -> torch.nn.Module:
+    """The image's network with its own weights, in eval mode and frozen. Raises RomTampered or RomError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    network = feature_network(image.backbone)
+    try:
+        weights = load(image.read(WEIGHTS))
+        if weights_digest({name: value.numpy() for name, value in weights.items()}) != image.weights:
+            raise RomTampered(f"{image.folder / WEIGHTS} holds other weights than ROM {image.rom_id[:12]}; export again")
+        network.load_state_dict(weights)
+    except (RuntimeError, SafetensorError) as error:
+        raise RomError(f"{image.folder / WEIGHTS} does not fit timm {timm.__version__}'s {image.backbone}: {error}") from error
+    return network
+
+
 class PytorchRom(Rom):
     """PyTorch behind the ROM contract."""
 
@@ -41,34 +56,29 @@ class PytorchRom(Rom):
     def __init__(self, image: RomImage, device: str = "cpu", threads: int = 0, cache: Any = None) -> None:
         """Raises RuntimeUnavailable when `device` is cuda and torch sees none. `cache` is not needed here."""
         super().__init__(image)
+        if image.precision == "int8":
+            raise RuntimeUnavailable(
+                f"ROM {image.rom_id[:12]} is INT8; the runtime 'pytorch' would compute FP32 features, for which its heads "
+                f"were not made. Use --runtime onnxruntime, or the FP32 ROM"
+            )
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeUnavailable(f"CUDA was asked for, but torch {torch.__version__} sees no GPU; use --device cpu")
         self.provider = device
         if threads:
             torch.set_num_threads(threads)
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        self.network = feature_network(image.backbone)
-        try:
-            weights = load(image.read(WEIGHTS))
-            if weights_digest({name: value.numpy() for name, value in weights.items()}) != image.weights:
-                raise RomTampered(f"{image.folder / WEIGHTS} holds other weights than ROM {image.rom_id[:12]}; export again")
-            self.network.load_state_dict(weights)
-        except (RuntimeError, SafetensorError) as error:
-            raise RomError(
-                f"{image.folder / WEIGHTS} does not fit timm {timm.__version__}'s {image.backbone}: {error}"
-            ) from error
+        self.network = load_network(image)
         self.places = install(self.network, image.sockets)
-        self.network.to(device)
+        self._filling = threading.Lock()
+        self.network.to(device, memory_format=torch.channels_last)  # 1.7 times as fast on a CPU
 
     def _run(self, x: Floats) -> Floats:
         return self._run_plugged(x, [Plugs()])
 
     def _run_plugged(self, x: Floats, plugs: list[Plugs]) -> Floats:
-        fill(self.places, plugs, self.provider)
-        with torch.inference_mode():
-            out: Floats = self.network(torch.from_numpy(np.ascontiguousarray(x)).to(self.provider)).float().cpu().numpy()
+        with self._filling, torch.inference_mode():  # the places are the network's: one caller at a time
+            fill(self.places, plugs, self.provider)
+            pixels = torch.from_numpy(x).to(self.provider).contiguous(memory_format=torch.channels_last)
+            out: Floats = self.network(pixels).float().cpu().numpy()
         return out
 
     def _close(self) -> None:

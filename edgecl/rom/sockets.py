@@ -34,7 +34,8 @@ class Socket:
 
     name: path of the convolution in timm's model.   channels: its output channels.   side: of its own kernel; 1 is pointwise.
     depthwise: one kernel per channel.   norm: path of the batch norm that directly follows it, or "";
-    eps: of that norm.   feeds: where no norm follows: path of the convolution, 1x1 and with a norm, that alone reads its output, or "".
+    eps: of that norm.   feeds: where no norm follows: path of the convolution, 1x1 and with a norm, that alone reads its
+    output, or "".
     """
 
     name: str

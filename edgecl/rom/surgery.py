@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from edgecl.rom.sockets import Plugs, Socket
 from edgecl.rom.torch_compat import torch
 
 nn, functional = torch.nn, torch.nn.functional
-Tensor = torch.Tensor
+Tensor: TypeAlias = torch.Tensor
 
 
 def find_sockets(network: torch.nn.Module, size: int) -> tuple[Socket, ...]:
@@ -70,7 +70,7 @@ def _sole(readers: Sequence[torch.nn.Module], kind: type) -> Any:
     return readers[0] if len(readers) == 1 and isinstance(readers[0], kind) else None
 
 
-class Place(nn.Module):
+class Place(torch.nn.Module):
     """A socket of a network that runs: stands where the norm (or, without one, the convolution) stood.
 
     Without a plug it calls what it replaced, so that the plain network stays bit for bit what it was.
@@ -113,11 +113,14 @@ def activation(norm: torch.nn.Module, y: Tensor) -> Tensor:
     return y
 
 
-def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
-    """Each channel with its own kernel, zero padding, same size; kernel (C, K, K), or (n, C, K, K) with one per picture."""
+def depthwise(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Each channel with its own kernel, zero padding, same size; kernel (C, K, K), or (n, C, K, K) with one per picture.
+
+    bias: (C,), for the first form.
+    """
     side = kernel.shape[-1]
     if kernel.ndim == 3:
-        return functional.conv2d(x, kernel.unsqueeze(1), padding=side // 2, groups=x.shape[1])
+        return functional.conv2d(x, kernel.unsqueeze(1), bias, padding=side // 2, groups=x.shape[1])
     flat = x.reshape(1, -1, *x.shape[2:])
     out = functional.conv2d(flat, kernel.reshape(-1, 1, side, side), padding=side // 2, groups=flat.shape[1])
     return out.reshape(x.shape)
@@ -128,7 +131,7 @@ def scrambled_bias(x: Tensor, beta: Tensor) -> Tensor:
 
     It reads the (C, H, W) buffer as (H, W, C). Equal to a bias per channel only where H = W = 1.
     """
-    n, c, h, w = x.shape
+    _, c, h, w = x.shape
     pattern = beta.repeat(h * w).reshape(c, h, w)
     return x + pattern
 
@@ -182,20 +185,26 @@ def _same_side(kernels: Sequence[Any], channels: int) -> list[Any]:
 
 
 class _Tracer(torch.fx.Tracer):
-    """Convolutions, norms and whatever has no children are taken as they are."""
+    """Convolutions, norms, `whole` modules and whatever has no children are taken as they are."""
+
+    def __init__(self, whole: tuple[type, ...]) -> None:
+        super().__init__()
+        self._whole = (nn.Conv2d, nn.BatchNorm2d, Place, *whole)
 
     def is_leaf_module(self, m: torch.nn.Module, qualified_name: str) -> bool:
-        return isinstance(m, (nn.Conv2d, nn.BatchNorm2d, Place)) or not list(m.children())
+        return isinstance(m, self._whole) or not list(m.children())
 
 
-def cut(network: torch.nn.Module, first: str) -> tuple[torch.nn.Module, torch.nn.Module] | None:
+def cut(network: torch.nn.Module, first: str, whole: tuple[type, ...] = ()) -> tuple[torch.nn.Module, torch.nn.Module] | None:
     """`network` as (lower, upper) with upper(lower(x)) = network(x) and module `first` in upper; None where it cannot be cut.
+
+    whole: kinds of modules that are not looked into.
 
     The cut is the last place before `first` at which a single tensor holds all that the rest needs. The halves share the
     network's modules; plugs set there act here.
     """
     try:
-        graph = _Tracer().trace(network)
+        graph = _Tracer(whole).trace(network)
     except Exception:  # tracing fails in ways of its own for networks with control flow; they are then not cut
         return None
     nodes = list(graph.nodes)

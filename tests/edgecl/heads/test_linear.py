@@ -12,6 +12,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from edgecl.checks import synthetic
 from edgecl.errors import BundleError, ConfigError
 from edgecl.heads import linear
+from edgecl.heads.parts import discriminant
 from edgecl.heads.base import Head, Learned
 from edgecl.metrics.accuracy import softmax
 from edgecl.metrics.calibration import expected_calibration_error
@@ -60,7 +61,7 @@ def test_leave_one_out_distances_equal_refits(width: int) -> None:
     gap = z[:, None] - means
     dist, cross = np.einsum("nkd,de,nke->nk", gap, inverse, gap), np.einsum("nkd,de,ne->nk", gap, inverse, r)
     expected = np.stack([-brute_force(z, y, k, i, ridge, n) for i in range(n)])
-    np.testing.assert_allclose(linear._leave_out(dist, y, cross, count), expected, rtol=1e-9)
+    np.testing.assert_allclose(discriminant.leave_out(dist, y, cross, count), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("width", [24, 80], ids=["more-pictures-than-features", "more-features-than-pictures"])

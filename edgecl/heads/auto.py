@@ -1,0 +1,101 @@
+"""Automatic choice of a head method: tries them within the budget, keeps what wins on held-out pictures, and says why.
+
+All candidates are judged on the same held-out pictures, which none of them has seen. There are few of those, so an observed
+difference from the linear head is weighed against what is expected of the method anyway (the mean and spread of its gain over
+the benchmark's tasks): the posterior mean of two normals. A method must earn its bytes; one that does worse than expected by
+more than chance is not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from edgecl.errors import ConfigError, MissingDependency
+from edgecl.heads import bb, clr, linear
+from edgecl.heads.base import QUIET, Head, Learned, Session
+from edgecl.heads.parts.plugged import hold_out
+from edgecl.rom.base import Rom
+from edgecl.types import Task
+
+# Gain in held-out accuracy over the linear head that is expected of each method, and its spread between tasks.
+_EXPECTED: Mapping[str, tuple[float, float]] = {"bb": (0.025, 0.03), "clr": (0.035, 0.035)}
+
+
+@dataclass(frozen=True)
+class Config:
+    recipe: str = "default"
+    seed: int = 0
+    false_reject: float = 0.02  # share of a class's own pictures that may be called "unknown class"
+    sockets: str = "deep"  # all, last:N, or deep: the deepest seven tenths
+
+    def __post_init__(self) -> None:
+        if self.recipe != "default":
+            raise ConfigError(f"auto has no recipe '{self.recipe}', only default; name a method to choose one of its recipes")
+        self.candidates()
+
+    def candidates(self) -> dict[str, Any]:
+        """Method -> its configuration, in the order of trying."""
+        own = {"seed": self.seed, "false_reject": self.false_reject}
+        return {"bb": bb.Config(sockets=self.sockets, **own), "clr": clr.Config(sockets=self.sockets, **own)}  # type: ignore[arg-type]
+
+
+_MODULES: Mapping[str, Any] = {"bb": bb, "clr": clr}
+
+
+def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, session: Session = QUIET) -> Learned:
+    """The winner, as that method learned it; its report says in `chosen` what was tried and why this one is kept."""
+    started = session.clock()
+    plain = linear.learn(task, rom, linear.Config(seed=config.seed, false_reject=config.false_reject))
+    held, y = hold_out(task.labels, config.seed), task.labels
+    judged = held if held.any() else np.ones_like(held)
+    right = {"linear": (plain.held_out.argmax(1) == y)[judged]}
+    tried: dict[str, Learned] = {"linear": plain}
+    gain = {"linear": 0.0}
+    skipped: dict[str, str] = {}
+    for name, own in config.candidates().items():
+        left = None if session.budget is None else session.budget - (session.clock() - started)
+        place = session.checkpoint.with_name(f"{session.checkpoint.name}.{name}") if session.checkpoint else None
+        try:
+            found = _MODULES[name].learn(task, rom, own, None, replace(session, budget=left, checkpoint=place))
+        except MissingDependency:
+            raise
+        except ConfigError as error:  # too long or too large: known before the work, and no fault
+            skipped[name] = str(error)
+            session.say(f"{name} is not tried: {error}")
+            continue
+        except KeyboardInterrupt:
+            skipped[name] = "stopped before its first epoch was done"
+            break
+        tried[name] = found
+        right[name] = (found.held_out.argmax(1) == y)[judged]
+        gain[name] = _weighed(right[name], right["linear"], *_EXPECTED[name])
+        if found.report["training"]["stopped_early"]:
+            break
+    winner = max(gain, key=lambda name: gain[name])
+    rows = {
+        name: {
+            "validation_accuracy": round(float(right[name].mean()), 4),
+            "expected_gain": round(gain[name], 4),
+            "seconds": found.report.get("training", {}).get("seconds"),
+        }
+        for name, found in tried.items()
+    }
+    why = (
+        f"{winner}: right for {right[winner].mean():.3f} of {int(judged.sum())} held-out pictures, linear for "
+        f"{right['linear'].mean():.3f}; with what is expected of the method, a gain of {100 * gain[winner]:+.1f} points"
+    )
+    session.say(f"'{task.name}': kept {why}")
+    best = tried[winner]
+    return replace(best, report={**best.report, "chosen": {"why": why, "tried": rows, "skipped": skipped}})
+
+
+def _weighed(right: Any, base: Any, mean: float, spread: float) -> float:
+    """Posterior mean of the gain: observed on pictures, a normal of `mean` and `spread` before."""
+    difference = right.astype(float) - base
+    n = len(difference)
+    noise = (np.square(difference).sum() + 1) / n**2  # one disagreement more than seen: none seen proves little
+    return float((mean / spread**2 + difference.mean() / noise) / (1 / spread**2 + 1 / noise))

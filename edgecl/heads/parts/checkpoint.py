@@ -1,0 +1,80 @@
+"""The state of a learning in progress, on disk whole or not at all, so that it outlives a power cut.
+
+One safetensors file. Its metadata say what is being learned (`key`, a digest over pictures, labels, ROM and settings); a
+file of another key, or a damaged one, is as good as none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from edgecl.errors import BankError
+from edgecl.types import Arrays
+
+
+class Checkpoint:
+    """A file that holds the newest state of each stage of one learning."""
+
+    def __init__(self, path: Path, key: str, resume: bool) -> None:
+        """resume: take up what the file holds for this key; else what is there is overwritten."""
+        self.path, self.key = path, key
+        self._stages: dict[str, dict[str, Any]] = {}
+        self.found = False
+        if resume:
+            self._stages = self._load()
+            self.found = bool(self._stages)
+
+    def _load(self) -> dict[str, dict[str, Any]]:
+        stages: dict[str, dict[str, Any]] = {}
+        try:
+            with safe_open(self.path, framework="np") as file:
+                if (file.metadata() or {}).get("key") != self.key:
+                    return {}
+                for name in file.keys():  # noqa: SIM118 (safetensors gives no iterator)
+                    stage, _, leaf = name.partition("|")
+                    stages.setdefault(stage, {})[leaf] = file.get_tensor(name)
+        except (OSError, SafetensorError):
+            return {}
+        return stages
+
+    def read(self, stage: str) -> Arrays | None:
+        """The newest state of that stage, or None."""
+        return self._stages.get(stage)
+
+    def write(self, stage: str, arrays: Mapping[str, Any]) -> None:
+        """Keep the stage's state on disk: a new file, flushed, then renamed over the old one. Raises BankError."""
+        self._stages[stage] = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+        tensors = {f"{s}|{name}": value for s, inner in self._stages.items() for name, value in inner.items()}
+        temporary = self.path.with_name(self.path.name + ".part")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(save(tensors, metadata={"key": self.key}))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+            with contextlib.suppress(OSError):  # not every file system lets a folder be synced
+                folder = os.open(self.path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise BankError(
+                f"the learning's state cannot be kept in {self.path.parent}: {error.strerror}; make room, or learn with "
+                f"--no-checkpoint"
+            ) from error
+
+    def done(self) -> None:
+        """The learning is over: the file goes."""
+        self.path.unlink(missing_ok=True)
+        self._stages = {}

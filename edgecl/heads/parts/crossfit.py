@@ -1,0 +1,201 @@
+"""Plugs learned so that the closed-form head generalises.
+
+A head trained together with the plugs by plain cross-entropy soon fits a few hundred pictures by heart, and nothing is left
+to teach the plugs. Here the head is never trained by gradient. Before each epoch the pictures are dealt anew into folds, and
+for each fold the discriminant is fitted in closed form on the others' newest features. A picture is then scored by a head
+that has not seen it, so its loss is an estimate of the loss on new pictures, and that is what the plugs descend.
+(In the spirit of Bertinetto et al., Meta-learning with differentiable closed-form solvers, ICLR 2019; here the head is a
+constant of the step, and the support is the rest of the task.)
+
+The state after each epoch is all that the next one depends on, so learning continues bit for bit after a power cut.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgecl.heads.parts import checkpoint, discriminant
+from edgecl.heads.parts.folded import FoldedNetwork
+from edgecl.heads.parts.views import Views
+from edgecl.rom.surgery import Tensor
+from edgecl.rom.torch_compat import torch
+from edgecl.space import unit_sqrt
+from edgecl.types import Arrays, Floats, Ints
+
+FOLDS = 4
+_BETAS, _EPS = (0.9, 0.99), 1e-8
+_WARM_UP, _START = 0.25, 0.1  # share of the steps in which the rate climbs, and from which part of its peak
+_ROOT = 1e-6  # keeps the slope of the square root finite at 0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """epochs: over the pictures.   batch: pictures a step.   rate: peak of Adam's step, in units of what the norms give out."""
+
+    epochs: int
+    batch: int = 32
+    rate: float = 1e-2
+
+
+@dataclass
+class State:
+    """All that the next epoch depends on.
+
+    values, first, second: of each learned array, and Adam's two moments.   newest: (n, d) latest features of each picture.
+    kept, loss: the arrays and the mean loss of the best epoch so far.
+    """
+
+    epoch: int
+    step: int
+    values: list[Tensor]
+    first: list[Tensor]
+    second: list[Tensor]
+    newest: Floats
+    kept: list[Tensor]
+    loss: float
+
+
+def rate_at(step: int, steps: int, peak: float) -> float:
+    """One cycle: a cosine up to the peak in the first quarter, a cosine down to nothing."""
+    up = max(1, round(_WARM_UP * steps))
+    if step < up:
+        return peak * (_START + (1 - _START) * (1 - math.cos(math.pi * step / up)) / 2)
+    return peak * (1 + math.cos(math.pi * (step - up) / max(1, steps - up))) / 2
+
+
+def learn(
+    network: FoldedNetwork,
+    views: Views,
+    labels: Ints,
+    classes: int,
+    plain: Floats,
+    schedule: Schedule,
+    *,
+    seed: int,
+    rows: Ints | None = None,
+    saved: checkpoint.Checkpoint | None = None,
+    stage: str = "learn",
+    tick: Callable[[int], None] = lambda pictures: None,
+) -> tuple[int, list[float]]:
+    """Teach the network's plugs; returns the epochs done and their mean losses.
+
+    labels: (n,).   plain: (n, d) features of the pictures before the first epoch.   rows: of the pictures to learn from; None
+    takes all.   saved: where the state is kept after each epoch, and found again.   Ctrl-C ends the learning with the best
+    epoch so far; before the end of the first one it is passed on.
+    """
+    everyone = np.arange(len(labels)) if rows is None else rows
+    names_values = list(network.parameters())
+    values = [value for _, value in names_values]
+    zeros = [torch.zeros_like(v) for v in values]
+    state = State(0, 0, values, zeros, [z.clone() for z in zeros], plain.copy(), [v.detach().clone() for v in values], math.inf)
+    losses: list[float] = []
+    if saved is not None:
+        losses = _restore(saved.read(stage), state)
+    steps = schedule.epochs * -(-len(everyone) // schedule.batch)
+    try:
+        while state.epoch < schedule.epochs:
+            loss = _epoch(network, views, labels, classes, state, schedule, steps, seed, everyone, tick)
+            losses.append(loss)
+            if loss < state.loss:
+                state.loss, state.kept = loss, [v.detach().clone() for v in values]
+            if saved is not None:
+                saved.write(stage, _arrays(state, losses))
+    except KeyboardInterrupt:
+        if not losses:
+            raise
+        with torch.no_grad():
+            for value, kept in zip(values, state.kept, strict=True):
+                value.copy_(kept)
+    return state.epoch, losses
+
+
+def _epoch(
+    network: FoldedNetwork,
+    views: Views,
+    labels: Ints,
+    classes: int,
+    state: State,
+    schedule: Schedule,
+    steps: int,
+    seed: int,
+    rows: Ints,
+    tick: Callable[[int], None],
+) -> float:
+    """One pass over the pictures; the state is changed at its end only, so that an interruption leaves a whole epoch."""
+    rng = np.random.default_rng([seed, state.epoch])
+    fold = np.zeros(len(labels), np.int64)
+    fold[rows] = rng.permutation(len(rows)) % FOLDS
+    z = unit_sqrt(state.newest)
+    heads = []
+    for f in range(FOLDS):
+        others = rows[fold[rows] != f]
+        d = discriminant.fit(z[others], labels[others], classes)
+        heads.append((d.w, d.b))
+    device = state.values[0].device
+    w = torch.tensor(np.stack([w for w, _ in heads]), dtype=torch.float32, device=device)
+    b = torch.tensor(np.stack([b for _, b in heads]), dtype=torch.float32, device=device)
+    variant = 1 + state.epoch % views.variants if views.variants else 0
+    total, step, newest = 0.0, state.step, state.newest.copy()
+    values, first, second = state.values, [m.clone() for m in state.first], [m.clone() for m in state.second]
+    before = [v.detach().clone() for v in values]
+    try:
+        for at in np.array_split(rng.permutation(rows), -(-len(rows) // schedule.batch)):
+            features = network.upper(views.batch(variant, at))
+            which, y = torch.from_numpy(fold[at]).to(device), torch.from_numpy(labels[at]).to(device)
+            root = torch.sign(features) * torch.sqrt(features.abs() + _ROOT)
+            unit = root / root.norm(dim=1, keepdim=True)
+            scores = torch.einsum("nd,nkd->nk", unit, w[which]) + b[which]
+            loss = torch.nn.functional.cross_entropy(scores, y)
+            gradients = torch.autograd.grad(loss, values)
+            step += 1
+            _adam(values, gradients, first, second, step, rate_at(step - 1, steps, schedule.rate))
+            newest[at] = features.detach().float().cpu().numpy()
+            total += float(loss.detach()) * len(at)
+            tick(len(at))
+    except KeyboardInterrupt:
+        with torch.no_grad():
+            for value, old in zip(values, before, strict=True):
+                value.copy_(old)
+        raise
+    state.epoch, state.step, state.first, state.second, state.newest = state.epoch + 1, step, first, second, newest
+    return total / len(rows)
+
+
+def _arrays(state: State, losses: list[float]) -> dict[str, Any]:
+    """The state as it lies in a checkpoint."""
+    groups = {"value": state.values, "first": state.first, "second": state.second, "kept": state.kept}
+    out = {f"{kind}/{i}": v.detach().cpu().numpy() for kind, group in groups.items() for i, v in enumerate(group)}
+    return out | {
+        "newest": state.newest,
+        "counts": np.array([state.epoch, state.step], np.int64),
+        "losses": np.array([state.loss, *losses], np.float64),
+    }
+
+
+def _restore(arrays: Arrays | None, state: State) -> list[float]:
+    """Take up a checkpoint, if there is one; returns the losses of the epochs done."""
+    if arrays is None:
+        return []
+    groups = {"value": state.values, "first": state.first, "second": state.second, "kept": state.kept}
+    with torch.no_grad():
+        for kind, group in groups.items():
+            for i, tensor in enumerate(group):
+                tensor.copy_(torch.from_numpy(arrays[f"{kind}/{i}"].copy()))
+    state.newest = arrays["newest"].copy()
+    state.epoch, state.step = (int(v) for v in arrays["counts"])
+    state.loss, *losses = (float(v) for v in arrays["losses"])
+    return losses
+
+
+@torch.no_grad()
+def _adam(values: list[Tensor], gradients: Any, first: list[Tensor], second: list[Tensor], step: int, rate: float) -> None:
+    for value, gradient, m, v in zip(values, gradients, first, second, strict=True):
+        m.lerp_(gradient, 1 - _BETAS[0])
+        v.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
+        size = (v / (1 - _BETAS[1] ** step)).sqrt_().add_(_EPS)
+        value.addcdiv_(m, size, value=-rate / (1 - _BETAS[0] ** step))

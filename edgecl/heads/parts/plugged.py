@@ -1,0 +1,279 @@
+"""What BB and CLR share: learning plugs within bounds, and scoring with them.
+
+A head with plugs reads two sets of features: the plain ones, which the mapper needs anyway, and those of the network with
+its plugs. Each has its own closed-form map; the scores are their weighted sum.
+
+A fifth of the pictures is held out while the plugs learn. On it the weight, the temperature and the thresholds are set and
+the validation accuracy is measured, honestly: neither plugs nor maps have seen those pictures. Then the plugs go on for a few
+short epochs over all pictures, so that nothing is wasted; the stated accuracy is that of before, and errs on the low side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecl.errors import BundleError, ConfigError, MissingDependency, PictureError, RomError
+from edgecl.heads.base import Head, Learned, Session, lead
+from edgecl.heads.parts import discriminant, packing
+from edgecl.pictures.decode import decode
+from edgecl.rom.base import Rom
+from edgecl.rom.sockets import Plugs, Socket
+from edgecl.space import unit_sqrt
+from edgecl.types import Floats, Ints, Pixels, Task
+
+SCORE_BOUND = 0.05  # a smaller form is kept when the mean score moves by less; scores are logits
+_HELD_OUT = 0.2
+_FEWEST_HELD_OUT = 12  # pictures; with fewer, weight and temperature stay at their defaults
+_WEIGHTS = (0.25, 0.4, 0.5, 0.6, 0.75, 0.9)  # of the plugged map
+_TEMPERATURES = np.geomspace(0.5, 4, 25)
+_EXPECTED = 4.0  # how firmly weight 0.6 and temperature 1 are expected, in held-out pictures' worth of log loss
+_VIEW_BYTES = 400 << 20  # of cached activations
+MOST_PICTURES = 4_000  # that plugs learn from; the maps are fitted to all
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and on what the plugs learn.
+
+    sockets: "all", "last:N", or "deep", the deepest seven tenths.   seen: pictures that the main epochs shall pass over in all,
+    within the bounds on their number.   variants: of each picture.
+    """
+
+    sockets: str = "deep"
+    seen: int = 4_000
+    epochs: int = 0  # 0: from `seen`
+    refresh: int = 3  # short epochs over all pictures at the end
+    batch: int = 32
+    rate: float = 1e-2
+    variants: int = 4
+
+    def __post_init__(self) -> None:
+        _count(self.sockets)
+        if min(self.seen, self.batch) < 1 or min(self.epochs, self.refresh, self.variants) < 0 or not 0 < self.rate < 1:
+            raise ConfigError(f"a setting of the plugs' learning is out of range: {asdict(self)}")
+
+    def main_epochs(self, pictures: int) -> int:
+        """Passes over that many pictures."""
+        return self.epochs or min(14, max(4, round(self.seen / max(1, pictures))))
+
+
+def _count(sockets: str) -> int | None:
+    """N of "last:N"; None for the two words. Raises ConfigError."""
+    word, _, number = sockets.partition(":")
+    if sockets in ("all", "deep"):
+        return None
+    if word != "last" or not number.isdecimal() or not 0 < int(number) < 100_000:
+        raise ConfigError(f"sockets must be all, deep or last:N, got '{sockets[:40]}'")
+    return int(number)
+
+
+def choose(sockets: Sequence[Socket], use: str) -> tuple[Socket, ...]:
+    """The sockets that `use` names, deepest last. Raises RomError where the ROM has none."""
+    if not sockets:
+        raise RomError("this ROM image has no sockets: it was made by an older edgecl; export it again (edgecl export)")
+    n = _count(use)
+    if n is None:
+        n = len(sockets) if use == "all" else max(1, int(0.7 * len(sockets)))
+    return tuple(sockets[-n:])
+
+
+def read_pixels(task: Task, rom: Rom) -> Pixels:
+    """The task's pictures as the network's pixels (n, s, s, 3). Raises RomError when the task has none, or one has gone."""
+    if len(task.pictures) != len(task):
+        raise RomError(f"'{task.name}': a head that acts inside the network learns from the pictures themselves, not features")
+    try:
+        return np.stack([decode(picture, rom.preprocess) for picture in task.pictures])
+    except PictureError as error:
+        raise RomError(f"'{task.name}': a picture cannot be read a second time: {error}") from error
+
+
+def hold_out(labels: Ints, seed: int) -> NDArray[np.bool_]:
+    """(n,) True for about a fifth of each class, drawn by `seed`; the same for every method, so that they compare."""
+    rng, held = np.random.default_rng([seed, 5]), np.zeros(len(labels), np.bool_)
+    for c in range(int(labels.max()) + 1):
+        own = rng.permutation(np.flatnonzero(labels == c))
+        held[own[: int(_HELD_OUT * len(own) + 0.5)]] = True
+    return held
+
+
+def learn(
+    task: Task,
+    rom: Rom,
+    method: str,
+    recipe: Recipe,
+    sides: Mapping[str, int],
+    seed: int,
+    false_reject: float,
+    session: Session,
+) -> Learned:
+    """Learn plugs at the sockets in `sides` (name -> side of the kernel, 0 for a shift alone) and the maps on top.
+
+    Raises ConfigError before the work starts when it would take longer than the session's budget.
+    """
+    try:
+        from edgecl.heads.parts import training
+    except ImportError as error:
+        raise MissingDependency(f"'{method}' learns in PyTorch; add the extra: pip install 'edgecl[learn]'") from error
+    y, k, plain = task.labels, len(task.classes), task.features
+    _require_room(task, rom, sides, session.head_bytes)
+    pixels = read_pixels(task, rom)
+    held = hold_out(y, seed)
+    key = hashlib.sha256(
+        json.dumps([rom.rom_id, method, asdict(recipe), dict(sides), seed, list(task.classes), sys.byteorder]).encode()
+        + plain.tobytes()
+        + y.tobytes()
+        + pixels.tobytes()
+    ).hexdigest()
+    trained = training.run(task, rom, pixels, held, recipe, sides, seed, key, session)
+    on_plain = discriminant.fit(unit_sqrt(plain), y, k)
+    before = discriminant.fit(unit_sqrt(trained.tried), y, k)
+    weight, temperature = _blend(on_plain.held_out, before.held_out, y, held)
+    tried = _mix(on_plain.held_out, before.held_out, weight, temperature)
+    plugs, form, moved, plugged = _compact(trained, rom, pixels, y, k, session.head_bytes is not None)
+    on_plugged = discriminant.fit(unit_sqrt(plugged), y, k)
+    w = np.concatenate([(1 - weight) * on_plain.w, weight * on_plugged.w], 1) / temperature
+    b = ((1 - weight) * on_plain.b + weight * on_plugged.b) / temperature
+    z = np.concatenate([unit_sqrt(plain), unit_sqrt(plugged)], 1)
+    maps, map_form, map_moved = _smallest_map(w, z, session.head_bytes is not None)
+    arrays, layout = packing.plug_arrays(plugs, form)
+    scored = held if held.sum() >= _FEWEST_HELD_OUT else np.ones_like(held)
+    settings = {"plugs": layout, "unknown_below": float(np.quantile(lead(tried[scored].astype(np.float32)), false_reject))}
+    head = Head(method, task.classes, rom.rom_id, {**maps, "b": b.astype(np.float32), **arrays}, settings)
+    report = {
+        "validation_accuracy": round(float((tried[scored].argmax(1) == y[scored]).mean()), 4),
+        "validation_log_loss": round(discriminant.log_loss(tried[scored], y[scored]), 4),
+        "validation_pictures": int(scored.sum()),
+        "linear_validation_accuracy": round(float((on_plain.held_out[scored].argmax(1) == y[scored]).mean()), 4),
+        "weight_of_plugged_map": weight,
+        "temperature": round(temperature, 3),
+        "plugs": {"sockets": len(sides), "numbers": plugs.nbytes // 4, "form": form, "mean_score_change": round(moved, 5)},
+        "map": {"form": map_form, "mean_score_change": round(map_moved, 5)},
+        **trained.report,
+    }
+    return Learned(head, tried.astype(np.float32), report)
+
+
+def _require_room(task: Task, rom: Rom, sides: Mapping[str, int], room: int | None) -> None:
+    """Raise ConfigError when the head would be too large even in its smallest form."""
+    if room is None:
+        return
+    channels = {s.name: s.channels for s in rom.image.sockets}
+    k = len(task.classes)
+    needed = k * (2 * rom.width + 6) + sum(
+        channels[name] + 2 + (channels[name] * (side**2 + 2) if side else 0) for name, side in sides.items()
+    )
+    if needed > room:
+        raise ConfigError(
+            f"'{task.name}': a head of {k} classes with plugs in {len(sides)} sockets takes {needed:,} bytes, {max(0, room):,} "
+            f"are left beside anchors and card. Nothing was changed. Allow more, use fewer sockets (--sockets last:10), or "
+            f"learn a linear head"
+        )
+
+
+def _mix(plain: Any, plugged: Any, weight: float, temperature: float) -> NDArray[np.float64]:
+    """The scores of a head from those of its two maps."""
+    out: NDArray[np.float64] = ((1 - weight) * plain + weight * plugged) / temperature
+    return out
+
+
+def _blend(plain: Any, plugged: Any, y: Ints, held: NDArray[np.bool_]) -> tuple[float, float]:
+    """Weight of the plugged map and temperature, by the log loss of the held-out pictures and what is expected anyway."""
+    if held.sum() < _FEWEST_HELD_OUT:
+        return 0.6, 1.0
+    best = (np.inf, 0.6, 1.0)
+    for weight in _WEIGHTS:
+        for t in _TEMPERATURES:
+            loss = discriminant.log_loss(_mix(plain, plugged, weight, t)[held], y[held])
+            loss += _EXPECTED / held.sum() * (4 * (weight - 0.6) ** 2 + np.log(t) ** 2)
+            best = min(best, (loss, weight, float(t)))
+    return best[1], best[2]
+
+
+def _compact(trained: Any, rom: Rom, pixels: Pixels, y: Ints, k: int, smallest: bool) -> tuple[Plugs, str, float, Floats]:
+    """Plugs in their smallest acceptable form, the form, how far it moves the mean score, and features (n, d) with them.
+
+    The change is measured on the training pictures, under the map fitted to the features of the exact plugs. The features
+    come from the deployed runtime, so that the maps are fitted to what they will read.   smallest: whatever it costs.
+    """
+    exact = trained.features(trained.plugs)
+    d = discriminant.fit(unit_sqrt(exact), y, k)
+    z = unit_sqrt(exact)
+    chosen, moved = packing.FORMS[-1], 0.0
+    for form in packing.FORMS[:-1]:
+        arrays, layout = packing.plug_arrays(trained.plugs, form)
+        if not all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f"):
+            continue
+        change = float(np.abs((unit_sqrt(trained.features(packing.plugs_of(arrays, layout))) - z) @ d.w.T).mean())
+        if smallest or change <= SCORE_BOUND:
+            chosen, moved = form, change
+            break
+    arrays, layout = packing.plug_arrays(trained.plugs, chosen)
+    plugs = packing.plugs_of(arrays, layout)
+    return plugs, chosen, moved, rom.features(pixels, plugs)
+
+
+def _smallest_map(w: NDArray[np.float64], z: Floats, smallest: bool) -> tuple[dict[str, NDArray[Any]], str, float]:
+    """A map (k, d) in its smallest form whose mean score change on z (n, d) stays below the bound."""
+    for form in packing.FORMS:
+        stored = packing.store("w", w.astype(np.float32), form)
+        moved = float(np.abs(z @ (packing.fetch("w", stored) - w.astype(np.float32)).T).mean())
+        if packing.fits(w, form) and (smallest or moved <= SCORE_BOUND):
+            return stored, form, moved
+    return stored, form, moved
+
+
+def scores(head: Head, features: Floats, plugged: Floats | None) -> Floats:
+    """Calibrated logits (n, k) float32."""
+    assert plugged is not None
+    z = plugged
+    if head.settings.get("reads", "both") == "both":
+        z = np.concatenate([unit_sqrt(features), unit_sqrt(plugged)], 1)
+    out: Floats = z @ packing.fetch("w", head.arrays).T + head.arrays["b"]
+    return out
+
+
+def plugs(head: Head) -> Plugs:
+    """The head's plugs."""
+    return packing.plugs_of(head.arrays, head.settings["plugs"])
+
+
+def width(head: Head) -> int:
+    """d of each set of features that the map takes."""
+    columns = int(head.arrays["w"].shape[1])
+    return columns if head.settings.get("reads") == "plugged" else columns // 2
+
+
+def check(head: Head) -> None:
+    """Raise BundleError unless the head has a map w (k, 2 d), b (k,), and plugs as its settings describe them.
+
+    A head of the recipe "paper" reads plugged features as they are: w (k, d), `reads` "plugged" and `phi` "identity".
+    """
+    k, arrays = len(head.classes), head.arrays
+    forms = {("both", "unit_sqrt"): 2, ("plugged", "identity"): 1}
+    form = (head.settings.get("reads", "both"), head.settings.get("phi", "unit_sqrt"))
+    if not all(isinstance(word, str) for word in form) or form not in forms:
+        raise BundleError(f"a {head.method} head reads {list(forms)}, this one says {str(form)[:60]}")
+    if "w" not in arrays or arrays["w"].ndim != 2 or arrays["w"].shape[1] % forms[form] or not arrays["w"].size:
+        raise BundleError(f"a {head.method} head of {k} classes needs w ({k}, {forms[form]} d)")
+    packing.check_rows("w", arrays, (k, arrays["w"].shape[1]))
+    b = arrays.get("b")
+    if b is None or b.shape != (k,) or b.dtype != np.float32:
+        raise BundleError(f"a {head.method} head of {k} classes needs b ({k},) float32")
+    used = {"w", "b"} | ({"w_step"} & set(arrays)) | packing.check_plugs(arrays, head.settings.get("plugs"))
+    if set(arrays) != used or used == {"w", "b"}:
+        raise BundleError(
+            f"a {head.method} head holds arrays that belong to no plug, or no plugs: {sorted(set(arrays) ^ used)[:4]}"
+        )
+    if any(not float(np.abs(a).max(initial=0)) < packing.LARGEST for a in arrays.values()):
+        raise BundleError(f"a {head.method} head holds numbers that scores cannot be made of")
+    below = head.settings.get("unknown_below", 0.0)
+    if isinstance(below, bool) or not isinstance(below, (int, float)) or not abs(below) < packing.LARGEST:
+        raise BundleError(f"a {head.method} head's unknown_below must be a finite number")

@@ -1,0 +1,176 @@
+"""One run of learning plugs in PyTorch: estimate first, then views, the main epochs, the look at what was held out, the rest.
+
+Bounded on every side: pictures, activations kept in memory, seconds. Ctrl-C keeps the best so far; a state on disk after
+every epoch lets a run go on after a power cut, to the same bits.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecl.errors import ConfigError, RuntimeUnavailable
+from edgecl.heads.base import Session
+from edgecl.heads.parts import crossfit
+from edgecl.heads.parts.checkpoint import Checkpoint
+from edgecl.heads.parts.folded import FoldedNetwork
+from edgecl.heads.parts.plugged import _VIEW_BYTES, MOST_PICTURES, Recipe
+from edgecl.heads.parts.views import Views, features
+from edgecl.rom.base import Rom
+from edgecl.rom.sockets import Plugs
+from edgecl.rom.torch_compat import torch
+from edgecl.types import Floats, Pixels, Task
+
+_REFRESH_RATE = 0.2  # of the main epochs' peak
+
+
+class OutOfTime(KeyboardInterrupt):
+    """The budget is spent; ends a learning as Ctrl-C does."""
+
+
+@dataclass
+class Trained:
+    """What came of a run.
+
+    plugs: exact.   tried: (n, d) features of all pictures after the main epochs, which had not seen those held out.
+    features: (n, d) of the pictures with some plugs, in PyTorch.
+    """
+
+    plugs: Plugs
+    tried: Floats
+    features: Callable[[Plugs], Floats]
+    report: dict[str, Any]
+
+
+def run(
+    task: Task,
+    rom: Rom,
+    pixels: Pixels,
+    held: NDArray[np.bool_],
+    recipe: Recipe,
+    sides: Mapping[str, int],
+    seed: int,
+    key: str,
+    session: Session,
+) -> Trained:
+    """Learn the plugs. Raises ConfigError before any work when the estimate exceeds the session's budget."""
+    started = session.clock()
+    device = _device(rom)
+    y, k, n = task.labels, len(task.classes), len(task)
+    network = FoldedNetwork(rom.image, sides, device)
+    rows = np.arange(n)
+    if n > MOST_PICTURES:
+        rows = np.sort(np.random.default_rng([seed, 6]).permutation(n)[:MOST_PICTURES])
+    train = rows[~held[rows]]
+    epochs = recipe.main_epochs(len(train))
+    per_lower, per_step, resident = _probe(network, rom, pixels, y, k, session)
+    passes = (recipe.variants + 1) * n, epochs * len(train) + recipe.refresh * len(rows)
+    estimate = passes[0] * per_lower + (passes[1] + 2 * n) * per_step
+    view_bytes = min(_VIEW_BYTES, passes[0] * network.bytes_each)
+    session.say(
+        f"'{task.name}': plugs for {len(sides)} of {len(rom.image.sockets)} sockets, {epochs} + {recipe.refresh} epochs of "
+        f"{len(train)} pictures in PyTorch ({device}); about {estimate:.0f} s and {(resident + view_bytes) / 1e9:.1f} GB"
+    )
+    if session.budget is not None and estimate > session.budget:
+        raise ConfigError(
+            f"'{task.name}': learning the plugs would take about {estimate:.0f} s, the budget has {session.budget:.0f} s left. "
+            f"Nothing was changed. Allow more, use fewer sockets (--sockets last:10), or learn a linear head"
+        )
+    done = 0
+
+    def tick(pictures: int) -> None:
+        nonlocal done
+        done += pictures
+        session.progress("learning the plugs", min(done, sum(passes)), sum(passes))
+        if session.budget is not None and session.clock() - started > session.budget:
+            raise OutOfTime
+
+    views = Views(
+        pixels,
+        rom.preprocess,
+        network.lower,
+        variants=recipe.variants,
+        seed=seed,
+        limit=_VIEW_BYTES,
+        device=device,
+        tick=tick,
+    )
+    saved = Checkpoint(session.checkpoint, key, session.resume) if session.checkpoint else None
+    if saved and session.resume:
+        session.say(
+            "going on from the state on disk" if saved.found else "there is no state on disk to go on from: a fresh start"
+        )
+    main = crossfit.Schedule(epochs, recipe.batch, recipe.rate)
+    did, losses = crossfit.learn(
+        network, views, y, k, task.features, main, seed=seed, rows=train, saved=saved, stage="main", tick=tick
+    )
+    tried = features(network.upper, views, n)
+    refreshed = 0
+    if did == epochs and recipe.refresh:
+        short = crossfit.Schedule(recipe.refresh, recipe.batch, recipe.rate * _REFRESH_RATE)
+        try:
+            refreshed, more = crossfit.learn(
+                network, views, y, k, tried, short, seed=seed + 1, rows=rows, saved=saved, stage="refresh", tick=tick
+            )
+            losses += more
+        except KeyboardInterrupt:
+            session.say("stopped: the plugs of the main epochs are kept")
+    stopped = did < epochs or refreshed < recipe.refresh
+    if stopped:
+        session.say(f"stopped after {did + refreshed} of {epochs + recipe.refresh} epochs; the best so far is kept")
+    if saved:
+        saved.done()
+
+    def with_plugs(plugs: Plugs) -> Floats:
+        network.set(plugs)
+        return features(network.upper, views, n)
+
+    report = {
+        "training": {
+            "epochs": did + refreshed,
+            "stopped_early": stopped,
+            "pictures": len(rows),
+            "loss": [round(v, 4) for v in losses],
+            "estimated_seconds": round(estimate, 1),
+            "seconds": round(session.clock() - started, 1),
+            "device": device,
+            "torch": str(torch.__version__),
+        }
+    }
+    return Trained(network.plugs(), tried, with_plugs, report)
+
+
+def _device(rom: Rom) -> str:
+    """Where plugs learn: on the GPU when the ROM runs there."""
+    if rom.provider.lower().startswith(("cuda", "tensorrt")):
+        if not torch.cuda.is_available():
+            raise RuntimeUnavailable(
+                f"the ROM runs on {rom.provider}, but torch {torch.__version__} sees no GPU to learn plugs on; install a CUDA "
+                f"build of torch, or learn with --device cpu"
+            )
+        return "cuda"
+    return "cpu"
+
+
+def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, y: Any, k: int, session: Session) -> tuple[float, float, int]:
+    """Seconds a picture below and above the cut, and the process's memory in bytes with one training step in it."""
+    some = np.resize(np.arange(len(pixels)), 32)
+    views = Views(pixels[some], rom.preprocess, network.lower, variants=0, seed=0, limit=0, device=network.device)
+    network.bytes_each = views.bytes_each
+    rows = np.arange(32)
+    seconds = []
+    for _ in range(2):  # the first one also builds the kernels
+        at = session.clock()
+        x = views.batch(0, rows)
+        middle = session.clock()
+        torch.autograd.grad(network.upper(x).square().mean(), [value for _, value in network.parameters()])
+        seconds.append((middle - at, session.clock() - middle))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    lower, step = seconds[-1]
+    return lower / 32, step / 32, peak

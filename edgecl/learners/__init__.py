@@ -1,0 +1,1 @@
+"""Methods that change the network itself, judged on the same streams."""
