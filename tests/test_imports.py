@@ -67,6 +67,10 @@ NEEDS = {
     "edgecl.rom.pytorch": "MissingDependency",
     "edgecl.rom.graphs": "MissingDependency",
     "edgecl.rom.baking": "MissingDependency",
+    "edgecl.rom.surgery": "torch",
+    **{f"edgecl.heads.parts.{name}": "MissingDependency" for name in ("crossfit", "folded", "paper", "training")},
+    "edgecl.heads.parts.views": "torch",
+    "edgecl.learners.finetune": "MissingDependency",
 }
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from edgecl.errors import ConfigError, MissingDependency
+from edgecl.errors import ConfigError
 from edgecl.heads import bb, clr, linear
 from edgecl.heads.base import QUIET, Head, Learned, Session
-from edgecl.heads.parts.plugged import hold_out
+from edgecl.heads.parts.recipe import hold_out
 from edgecl.rom.base import Rom
-from edgecl.types import Task
+from edgecl.types import Ints, Task
 
 # Gain in held-out accuracy over the linear head that is expected of each method, and its spread between tasks.
 _EXPECTED: Mapping[str, tuple[float, float]] = {"bb": (0.025, 0.03), "clr": (0.035, 0.035)}
@@ -46,23 +46,26 @@ class Config:
 _MODULES: Mapping[str, Any] = {"bb": bb, "clr": clr}
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which method is kept and why. rows: per method tried, what speaks for it."""
+
+    winner: str
+    why: str
+    rows: Mapping[str, Mapping[str, Any]]
+
+
 def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, session: Session = QUIET) -> Learned:
     """The winner, as that method learned it; its report says in `chosen` what was tried and why this one is kept."""
     started = session.clock()
-    plain = linear.learn(task, rom, linear.Config(seed=config.seed, false_reject=config.false_reject))
-    held, y = hold_out(task.labels, config.seed), task.labels
-    judged = held if held.any() else np.ones_like(held)
-    right = {"linear": (plain.held_out.argmax(1) == y)[judged]}
+    plain = linear.learn(task, rom, linear.Config(seed=config.seed, false_reject=config.false_reject), None, session)
     tried: dict[str, Learned] = {"linear": plain}
-    gain = {"linear": 0.0}
     skipped: dict[str, str] = {}
     for name, own in config.candidates().items():
         left = None if session.budget is None else session.budget - (session.clock() - started)
         place = session.checkpoint.with_name(f"{session.checkpoint.name}.{name}") if session.checkpoint else None
         try:
             found = _MODULES[name].learn(task, rom, own, None, replace(session, budget=left, checkpoint=place))
-        except MissingDependency:
-            raise
         except ConfigError as error:  # too long or too large: known before the work, and no fault
             skipped[name] = str(error)
             session.say(f"{name} is not tried: {error}")
@@ -71,15 +74,26 @@ def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, se
             skipped[name] = "stopped before its first epoch was done"
             break
         tried[name] = found
-        right[name] = (found.held_out.argmax(1) == y)[judged]
-        gain[name] = _weighed(right[name], right["linear"], *_EXPECTED[name])
         if found.report["training"]["stopped_early"]:
             break
+    choice = choose(tried, task.labels, config.seed)
+    session.say(f"'{task.name}': kept {choice.why}")
+    best = tried[choice.winner]
+    return replace(best, report={**best.report, "chosen": {"why": choice.why, "tried": choice.rows, "skipped": skipped}})
+
+
+def choose(tried: Mapping[str, Learned], labels: Ints, seed: int) -> Choice:
+    """Judge heads learned on the same pictures with the same seed; "linear" is among them."""
+    held = hold_out(labels, seed)
+    judged = held if held.any() else np.ones_like(held)
+    right = {name: (found.held_out.argmax(1) == labels)[judged] for name, found in tried.items()}
+    gain = {name: _weighed(right[name], right["linear"], *_EXPECTED[name]) if name in _EXPECTED else 0.0 for name in tried}
     winner = max(gain, key=lambda name: gain[name])
     rows = {
         name: {
             "validation_accuracy": round(float(right[name].mean()), 4),
             "expected_gain": round(gain[name], 4),
+            "bytes": found.head.nbytes,
             "seconds": found.report.get("training", {}).get("seconds"),
         }
         for name, found in tried.items()
@@ -88,9 +102,7 @@ def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, se
         f"{winner}: right for {right[winner].mean():.3f} of {int(judged.sum())} held-out pictures, linear for "
         f"{right['linear'].mean():.3f}; with what is expected of the method, a gain of {100 * gain[winner]:+.1f} points"
     )
-    session.say(f"'{task.name}': kept {why}")
-    best = tried[winner]
-    return replace(best, report={**best.report, "chosen": {"why": why, "tried": rows, "skipped": skipped}})
+    return Choice(winner, why, rows)
 
 
 def _weighed(right: Any, base: Any, mean: float, spread: float) -> float:

@@ -14,6 +14,7 @@ from edgecl.errors import ConfigError
 from edgecl.heads.base import QUIET, Head, Learned, Session
 from edgecl.heads.parts import plugged
 from edgecl.heads.parts.plugged import check, plugs, scores, width
+from edgecl.heads.parts.recipe import Recipe, choose
 from edgecl.rom.base import Rom
 from edgecl.types import Task
 
@@ -36,7 +37,7 @@ class Config:
             raise ConfigError("bb: false_reject must lie between 0 and 0.5, and epochs must not be negative")
         if self.scrambled and self.recipe != "paper":
             raise ConfigError("bb: the scrambled layout belongs to the recipe 'paper'; add --recipe paper")
-        plugged.Recipe(sockets=self.sockets)
+        Recipe(sockets=self.sockets)
 
 
 def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, session: Session = QUIET) -> Learned:
@@ -45,7 +46,7 @@ def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, se
         from edgecl.heads.parts.paper import learn_bb
 
         return learn_bb(task, rom, config.seed, config.false_reject, config.epochs, config.scrambled, session)
-    used = plugged.choose(rom.image.sockets, config.sockets)
+    used = choose(rom.image.sockets, config.sockets)
     sides = {socket.name: 0 for socket in used if not socket.feeds}
-    recipe = plugged.Recipe(sockets=config.sockets, epochs=config.epochs)
+    recipe = Recipe(sockets=config.sockets, epochs=config.epochs)
     return plugged.learn(task, rom, "bb", recipe, sides, config.seed, config.false_reject, session)

@@ -22,6 +22,7 @@ from edgecl.errors import ConfigError
 from edgecl.heads.base import QUIET, Head, Learned, Session
 from edgecl.heads.parts import plugged
 from edgecl.heads.parts.plugged import check, plugs, scores, width
+from edgecl.heads.parts.recipe import Recipe, choose
 from edgecl.rom.base import Rom
 from edgecl.rom.sockets import Socket
 from edgecl.types import Task
@@ -49,7 +50,7 @@ class Config:
             raise ConfigError("clr: the gated variant belongs to the recipe 'paper'; add --recipe paper")
         if not 0 < self.false_reject < 0.5 or self.epochs < 0:
             raise ConfigError("clr: false_reject must lie between 0 and 0.5, and epochs must not be negative")
-        plugged.Recipe(sockets=self.sockets)
+        Recipe(sockets=self.sockets)
 
 
 def kernel_sides(sockets: Sequence[Socket], variant: str) -> dict[str, int]:
@@ -71,9 +72,10 @@ def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, se
     if config.recipe == "paper":
         from edgecl.heads.parts.paper import learn_clr
 
-        return learn_clr(task, rom, config.seed, config.false_reject, config.epochs, config.variant, session)
-    used = plugged.choose(rom.image.sockets, config.sockets)
+        sides = kernel_sides(rom.image.sockets, config.variant)
+        return learn_clr(task, rom, config.seed, config.false_reject, config.epochs, config.variant, sides, session)
+    used = choose(rom.image.sockets, config.sockets)
     sides = {s.name: side for s, side in zip(used, kernel_sides(used, config.variant).values(), strict=True)}
     sides = {s.name: sides[s.name] for s in used if sides[s.name] or not s.feeds}
-    recipe = plugged.Recipe(sockets=config.sockets, epochs=config.epochs)
+    recipe = Recipe(sockets=config.sockets, epochs=config.epochs)
     return plugged.learn(task, rom, "clr", recipe, sides, config.seed, config.false_reject, session)

@@ -14,7 +14,7 @@ import numpy as np
 from edgecl.heads.base import QUIET, Session
 from edgecl.heads.parts import crossfit, discriminant
 from edgecl.heads.parts.folded import FoldedNetwork
-from edgecl.heads.parts.plugged import read_pixels
+from edgecl.heads.parts.recipe import read_pixels
 from edgecl.heads.parts.views import Views, features
 from edgecl.rom.base import Rom
 from edgecl.space import unit_sqrt

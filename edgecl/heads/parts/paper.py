@@ -8,7 +8,7 @@ keep no state on disk and cannot be resumed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from edgecl.errors import RomError
 from edgecl.heads.base import Head, Learned, Session, lead
 from edgecl.heads.parts import packing
-from edgecl.heads.parts.plugged import hold_out, read_pixels
+from edgecl.heads.parts.recipe import hold_out, read_pixels
 from edgecl.rom.base import Rom
 from edgecl.rom.preprocess import normalise
 from edgecl.rom.pytorch import load_network
@@ -140,12 +140,14 @@ def learn_bb(task: Task, rom: Rom, seed: int, false_reject: float, epochs: int, 
     return _head("bb", model, plugs, task, rom, seed, false_reject, {**report, "scrambled": scrambled})
 
 
-def learn_clr(task: Task, rom: Rom, seed: int, false_reject: float, epochs: int, variant: str, session: Session) -> Learned:
-    """CLR's recipe: at most 60 epochs, batch 32, rate 1e-3 down by thirds, patience 21, norms in training mode, penalty."""
-    from edgecl.heads.clr import kernel_sides
+def learn_clr(
+    task: Task, rom: Rom, seed: int, false_reject: float, epochs: int, variant: str, sides: Mapping[str, int], session: Session
+) -> Learned:
+    """CLR's recipe: at most 60 epochs, batch 32, rate 1e-3 down by thirds, patience 21, norms in training mode, penalty.
 
+    sides: socket name -> side of the kernel there, 0 for none.
+    """
     generator = torch.Generator().manual_seed(seed + 1)
-    sides = kernel_sides(rom.image.sockets, variant)
 
     def layer(socket: Socket) -> Any:
         if not sides[socket.name]:

@@ -13,95 +13,27 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecl.errors import BundleError, ConfigError, MissingDependency, PictureError, RomError
+from edgecl.errors import BundleError, ConfigError, MissingDependency
 from edgecl.heads.base import Head, Learned, Session, lead
 from edgecl.heads.parts import discriminant, packing
-from edgecl.pictures.decode import decode
+from edgecl.heads.parts.recipe import Recipe, hold_out, read_pixels
 from edgecl.rom.base import Rom
-from edgecl.rom.sockets import Plugs, Socket
+from edgecl.rom.sockets import Plugs
 from edgecl.space import unit_sqrt
 from edgecl.types import Floats, Ints, Pixels, Task
 
 SCORE_BOUND = 0.05  # a smaller form is kept when the mean score moves by less; scores are logits
-_HELD_OUT = 0.2
 _FEWEST_HELD_OUT = 12  # pictures; with fewer, weight and temperature stay at their defaults
 _WEIGHTS = (0.25, 0.4, 0.5, 0.6, 0.75, 0.9)  # of the plugged map
 _TEMPERATURES = np.geomspace(0.5, 4, 25)
 _EXPECTED = 4.0  # how firmly weight 0.6 and temperature 1 are expected, in held-out pictures' worth of log loss
-_VIEW_BYTES = 400 << 20  # of cached activations
-MOST_PICTURES = 4_000  # that plugs learn from; the maps are fitted to all
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and on what the plugs learn.
-
-    sockets: "all", "last:N", or "deep", the deepest seven tenths.   seen: pictures that the main epochs shall pass over in all,
-    within the bounds on their number.   variants: of each picture.
-    """
-
-    sockets: str = "deep"
-    seen: int = 4_000
-    epochs: int = 0  # 0: from `seen`
-    refresh: int = 3  # short epochs over all pictures at the end
-    batch: int = 32
-    rate: float = 1e-2
-    variants: int = 4
-
-    def __post_init__(self) -> None:
-        _count(self.sockets)
-        if min(self.seen, self.batch) < 1 or min(self.epochs, self.refresh, self.variants) < 0 or not 0 < self.rate < 1:
-            raise ConfigError(f"a setting of the plugs' learning is out of range: {asdict(self)}")
-
-    def main_epochs(self, pictures: int) -> int:
-        """Passes over that many pictures."""
-        return self.epochs or min(14, max(4, round(self.seen / max(1, pictures))))
-
-
-def _count(sockets: str) -> int | None:
-    """N of "last:N"; None for the two words. Raises ConfigError."""
-    word, _, number = sockets.partition(":")
-    if sockets in ("all", "deep"):
-        return None
-    if word != "last" or not number.isdecimal() or not 0 < int(number) < 100_000:
-        raise ConfigError(f"sockets must be all, deep or last:N, got '{sockets[:40]}'")
-    return int(number)
-
-
-def choose(sockets: Sequence[Socket], use: str) -> tuple[Socket, ...]:
-    """The sockets that `use` names, deepest last. Raises RomError where the ROM has none."""
-    if not sockets:
-        raise RomError("this ROM image has no sockets: it was made by an older edgecl; export it again (edgecl export)")
-    n = _count(use)
-    if n is None:
-        n = len(sockets) if use == "all" else max(1, int(0.7 * len(sockets)))
-    return tuple(sockets[-n:])
-
-
-def read_pixels(task: Task, rom: Rom) -> Pixels:
-    """The task's pictures as the network's pixels (n, s, s, 3). Raises RomError when the task has none, or one has gone."""
-    if len(task.pictures) != len(task):
-        raise RomError(f"'{task.name}': a head that acts inside the network learns from the pictures themselves, not features")
-    try:
-        return np.stack([decode(picture, rom.preprocess) for picture in task.pictures])
-    except PictureError as error:
-        raise RomError(f"'{task.name}': a picture cannot be read a second time: {error}") from error
-
-
-def hold_out(labels: Ints, seed: int) -> NDArray[np.bool_]:
-    """(n,) True for about a fifth of each class, drawn by `seed`; the same for every method, so that they compare."""
-    rng, held = np.random.default_rng([seed, 5]), np.zeros(len(labels), np.bool_)
-    for c in range(int(labels.max()) + 1):
-        own = rng.permutation(np.flatnonzero(labels == c))
-        held[own[: int(_HELD_OUT * len(own) + 0.5)]] = True
-    return held
 
 
 def learn(

@@ -20,7 +20,7 @@ from edgecl.heads.base import Session
 from edgecl.heads.parts import crossfit
 from edgecl.heads.parts.checkpoint import Checkpoint
 from edgecl.heads.parts.folded import FoldedNetwork
-from edgecl.heads.parts.plugged import _VIEW_BYTES, MOST_PICTURES, Recipe
+from edgecl.heads.parts.recipe import MOST_PICTURES, VIEW_BYTES, Recipe
 from edgecl.heads.parts.views import Views, features
 from edgecl.rom.base import Rom
 from edgecl.rom.sockets import Plugs
@@ -72,7 +72,7 @@ def run(
     per_lower, per_step, resident = _probe(network, rom, pixels, y, k, session)
     passes = (recipe.variants + 1) * n, epochs * len(train) + recipe.refresh * len(rows)
     estimate = passes[0] * per_lower + (passes[1] + 2 * n) * per_step
-    view_bytes = min(_VIEW_BYTES, passes[0] * network.bytes_each)
+    view_bytes = min(VIEW_BYTES, passes[0] * network.bytes_each)
     session.say(
         f"'{task.name}': plugs for {len(sides)} of {len(rom.image.sockets)} sockets, {epochs} + {recipe.refresh} epochs of "
         f"{len(train)} pictures in PyTorch ({device}); about {estimate:.0f} s and {(resident + view_bytes) / 1e9:.1f} GB"
@@ -97,7 +97,7 @@ def run(
         network.lower,
         variants=recipe.variants,
         seed=seed,
-        limit=_VIEW_BYTES,
+        limit=VIEW_BYTES,
         device=device,
         tick=tick,
     )

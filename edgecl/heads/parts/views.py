@@ -18,7 +18,7 @@ _AREA = 0.7  # the smallest part of a picture's area that a variant shows
 _STRETCH = 0.1  # log of the aspect ratio, at most
 _TURN = 0.12  # radians, about 7 degrees
 _CONTRAST, _BRIGHTNESS = 0.2, 0.1  # factor about 1, and shift in units of the network's input
-_CALL = 32  # pictures a pass
+_CALL = 16  # pictures a pass; the layers near the picture take 20 MB for each
 
 
 def vary(x: Tensor, generator: torch.Generator) -> Tensor:

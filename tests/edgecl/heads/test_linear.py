@@ -12,8 +12,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from edgecl.checks import synthetic
 from edgecl.errors import BundleError, ConfigError
 from edgecl.heads import linear
-from edgecl.heads.parts import discriminant
 from edgecl.heads.base import Head, Learned
+from edgecl.heads.parts import discriminant
 from edgecl.metrics.accuracy import softmax
 from edgecl.metrics.calibration import expected_calibration_error
 from edgecl.rom.base import Rom
