@@ -1,10 +1,14 @@
-"""Features to check heads and mappers with: like a pooled ROM's, non-negative and heavy-tailed, and without a ROM."""
+"""What to check heads and mappers with: features like a pooled ROM's, non-negative and heavy-tailed, without a ROM; and
+pictures, for heads that look again.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from edgecl.types import Floats, Ints, Task
+from edgecl.pictures.decode import decode
+from edgecl.rom.base import Rom
+from edgecl.types import Floats, Ints, Pixels, Task
 
 
 def features(
@@ -29,3 +33,27 @@ def task(classes: int = 3, per_class: int = 20, width: int = 64, number: int = 0
     """`features` as a task."""
     x, y = features(number, classes, per_class, width, spread, seed)
     return Task(f"task-{number}", tuple(f"class-{c}" for c in range(classes)), x, y)
+
+
+def pictures(classes: int, per_class: int, size: int, seed: int = 0) -> tuple[tuple[Pixels, ...], Ints]:
+    """(size, size, 3) uint8 each, and labels (n,), class by class: a coarse pattern of colours per class, under noise.
+
+    Patterns differ so much that a network with random weights tells them apart.   seed: another one draws other pictures of
+    the same classes.
+    """
+    shape, draw = np.random.default_rng([13, classes]), np.random.default_rng([17, classes, seed])
+    patterns = 60 * shape.normal(size=(classes, 4, 4, 3)) + 40 * shape.normal(size=(classes, 1, 1, 3))
+    labels = np.repeat(np.arange(classes), per_class)
+    made = []
+    for label in labels:
+        coarse = (128 + patterns[label] + 25 * draw.normal(size=(4, 4, 3))).repeat(-(-size // 4), 0).repeat(-(-size // 4), 1)
+        noisy = coarse[:size, :size] + 12 * draw.normal(size=(size, size, 3))
+        made.append(np.clip(noisy, 0, 255).astype(np.uint8))
+    return tuple(made), labels.astype(np.int64)
+
+
+def pictures_task(rom: Rom, classes: int = 3, per_class: int = 12, seed: int = 0) -> Task:
+    """`pictures` as a task, with their features by `rom`."""
+    made, labels = pictures(classes, per_class, rom.preprocess.size, seed)
+    features = rom.features([decode(picture, rom.preprocess) for picture in made])
+    return Task("task-of-pictures", tuple(f"class-{c}" for c in range(classes)), features, labels, made)

@@ -28,7 +28,7 @@ except ImportError as error:
     raise MissingDependency(
         "the runtime 'onnxruntime' is not installed; add the extra: pip install 'edgecl[cpu]' (or 'edgecl[gpu]')"
     ) from error
-from edgecl.rom.ort_heads import OrtHeads, empty_picture, lighten, share_arena
+from edgecl.rom.ort_heads import OrtHeads, empty_picture, lighten, provider, share_arena
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -101,7 +101,7 @@ class OrtRom(Rom):
                 os.close(handle)
                 options.optimized_model_filepath = temporary
         try:
-            session = ort.InferenceSession(graph, options, providers=[self.provider])
+            session = ort.InferenceSession(graph, options, providers=[provider(self.provider)])
         except Exception as error:
             if temporary and os.path.exists(temporary):
                 os.unlink(temporary)

@@ -88,6 +88,11 @@ def engine(
     sockets: "none", or one of socketed.KINDS.   Raises RomError for a graph that TensorRT cannot build or that is not what the
     manifest says, KeyboardInterrupt when the person stops it; no file is left by either.
     """
+    if image.precision == "int8":
+        raise RomError(
+            f"ROM {image.rom_id[:12]} is INT8 as ONNX Runtime's CPU runs it fastest, with zero points and 32-bit biases, which "
+            f"TensorRT does not read. Build engines from the FP16 ROM: edgecl export --precision fp16"
+        )
     path = folder / f"{key(image, sockets, trt, target)}.engine" if folder else None
     if path and path.exists():
         try:

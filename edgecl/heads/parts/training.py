@@ -69,7 +69,7 @@ def run(
         rows = np.sort(np.random.default_rng([seed, 6]).permutation(n)[:MOST_PICTURES])
     train = rows[~held[rows]]
     epochs = recipe.main_epochs(len(train))
-    per_lower, per_step, resident = _probe(network, rom, pixels, y, k, session)
+    per_lower, per_step, resident = _probe(network, rom, pixels, session)
     passes = (recipe.variants + 1) * n, epochs * len(train) + recipe.refresh * len(rows)
     estimate = passes[0] * per_lower + (passes[1] + 2 * n) * per_step
     view_bytes = min(VIEW_BYTES, passes[0] * network.bytes_each)
@@ -158,12 +158,12 @@ def _device(rom: Rom) -> str:
     return "cpu"
 
 
-def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, y: Any, k: int, session: Session) -> tuple[float, float, int]:
-    """Seconds a picture below and above the cut, and the process's memory in bytes with one training step in it."""
-    some = np.resize(np.arange(len(pixels)), 32)
+def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session) -> tuple[float, float, int]:
+    """Seconds a picture below and above the cut, and the process's memory in bytes with one pass of the learning in it."""
+    some = np.resize(np.arange(len(pixels)), crossfit.PART)
     views = Views(pixels[some], rom.preprocess, network.lower, variants=0, seed=0, limit=0, device=network.device)
     network.bytes_each = views.bytes_each
-    rows = np.arange(32)
+    rows = np.arange(crossfit.PART)
     seconds = []
     for _ in range(2):  # the first one also builds the kernels
         at = session.clock()
@@ -173,4 +173,4 @@ def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, y: Any, k: int, ses
         seconds.append((middle - at, session.clock() - middle))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     lower, step = seconds[-1]
-    return lower / 32, step / 32, peak
+    return lower / crossfit.PART, step / crossfit.PART, peak
