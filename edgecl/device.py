@@ -24,6 +24,7 @@ from edgecl import learning, registry
 from edgecl.bank.bank import Generation, HeadBank
 from edgecl.errors import BankCorrupt, BankError, BundleError, ConfigError, DataError, EdgeclError, PictureError, RomError
 from edgecl.heads.base import Head, Session
+from edgecl.heads.parts.checkpoint import forget
 from edgecl.mapping.base import Mapper
 from edgecl.metrics.accuracy import softmax
 from edgecl.pictures.decode import open_regular
@@ -193,11 +194,12 @@ class EdgeDevice:
         kept = all_labels[reading.kept]
         learning.check_learnable(name, known, kept)
         progress("learning the head", 0, 1)
+        checkpoint = self.home / "learning" / f"{name}.safetensors"
         session = Session(
             progress=progress,
             say=self._say,
             budget=None if budget is None else budget - (read - started),
-            checkpoint=self.home / "learning" / f"{name}.safetensors",
+            checkpoint=checkpoint,
             resume=resume,
         )
         bundle, learned, seconds = learning.fit(
@@ -226,6 +228,7 @@ class EdgeDevice:
             )
         fitted = time.perf_counter()
         there = self.bank.put(name, data, "learn")
+        forget(checkpoint)  # only now: a power cut before the commit loses no epoch
         done = time.perf_counter()
         progress("learning the head", 1, 1)
         return LearnReport(

@@ -27,8 +27,8 @@ LAYERS = (
     ("cli", "serve"),
 )
 BASES = {f"edgecl.{name}.base" for name in ("rom", "heads", "mapping", "learners", "sharing.transport")}
-# What heads travel in, how features are compared, and what a head puts into the ROM.
-CHECKS_SEE = BASES | {"edgecl.sharing.bundle", "edgecl.rom.parity", "edgecl.rom.sockets"}
+# What heads travel in, how pictures become pixels, how features are compared, and what a head puts into the ROM.
+CHECKS_SEE = BASES | {"edgecl.sharing.bundle", "edgecl.pictures.decode", "edgecl.rom.parity", "edgecl.rom.sockets"}
 EXPORT_SEES = {"types", "errors", "registry", "rom", "pictures", "text"}
 SIMULATOR_SEES = {"device", "errors", "types", "config", "bank", "sharing"}
 LAB = {"edgecl/cli/export.py"}  # the one place in edgecl that knows the lab

@@ -70,11 +70,12 @@ class Checkpoint:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise BankError(
-                f"the learning's state cannot be kept in {self.path.parent}: {error.strerror}; make room, or learn with "
-                f"--no-checkpoint"
+                f"the learning's state cannot be kept in {self.path.parent}: {error.strerror}; make room, then go on with --resume"
             ) from error
 
-    def done(self) -> None:
-        """The learning is over: the file goes."""
-        self.path.unlink(missing_ok=True)
-        self._stages = {}
+
+def forget(path: Path) -> None:
+    """Remove what a learning has kept at `path`: its state, those of `auto`'s candidates beside it, and half-written ones."""
+    for left in path.parent.glob(f"{path.name}*"):
+        with contextlib.suppress(OSError):
+            left.unlink()

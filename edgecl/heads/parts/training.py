@@ -102,6 +102,8 @@ def run(
         tick=tick,
     )
     saved = Checkpoint(session.checkpoint, key, session.resume) if session.checkpoint else None
+    if saved and not session.resume and saved.path.exists():
+        session.say("the state of an earlier learning of this task is overwritten; --resume would have gone on with it")
     if saved and session.resume:
         session.say(
             "going on from the state on disk" if saved.found else "there is no state on disk to go on from: a fresh start"
@@ -124,8 +126,6 @@ def run(
     stopped = did < epochs or refreshed < recipe.refresh
     if stopped:
         session.say(f"stopped after {did + refreshed} of {epochs + recipe.refresh} epochs; the best so far is kept")
-    if saved:
-        saved.done()
 
     def with_plugs(plugs: Plugs) -> Floats:
         network.set(plugs)
