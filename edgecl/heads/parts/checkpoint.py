@@ -70,7 +70,8 @@ class Checkpoint:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise BankError(
-                f"the learning's state cannot be kept in {self.path.parent}: {error.strerror}; make room, then go on with --resume"
+                f"the learning's state cannot be kept in {self.path.parent}: {error.strerror}; make room, then go on with "
+                f"--resume"
             ) from error
 
 

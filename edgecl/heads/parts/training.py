@@ -71,8 +71,11 @@ def run(
     epochs = recipe.main_epochs(len(train))
     per_lower, per_step, resident = _probe(network, rom, pixels, session)
     passes = (recipe.variants + 1) * n, epochs * len(train) + recipe.refresh * len(rows)
-    estimate = passes[0] * per_lower + (passes[1] + 2 * n) * per_step
-    view_bytes = min(VIEW_BYTES, passes[0] * network.bytes_each)
+    view_bytes = passes[0] * network.bytes_each
+    below = passes[0] if view_bytes <= VIEW_BYTES else sum(passes)  # what is not kept is computed again
+    tail = 2 * n * per_step  # the looks at what was learned
+    estimate = below * per_lower + passes[1] * per_step + tail
+    view_bytes = view_bytes if view_bytes <= VIEW_BYTES else 0
     session.say(
         f"'{task.name}': plugs for {len(sides)} of {len(rom.image.sockets)} sockets, {epochs} + {recipe.refresh} epochs of "
         f"{len(train)} pictures in PyTorch ({device}); about {estimate:.0f} s and {(resident + view_bytes) / 1e9:.1f} GB"
@@ -88,19 +91,22 @@ def run(
         nonlocal done
         done += pictures
         session.progress("learning the plugs", min(done, sum(passes)), sum(passes))
-        if session.budget is not None and session.clock() - started > session.budget:
+        if session.budget is not None and session.clock() - started > session.budget - tail:
             raise OutOfTime
 
-    views = Views(
-        pixels,
-        rom.preprocess,
-        network.lower,
-        variants=recipe.variants,
-        seed=seed,
-        limit=VIEW_BYTES,
-        device=device,
-        tick=tick,
-    )
+    try:
+        views = Views(
+            pixels,
+            rom.preprocess,
+            network.lower,
+            variants=recipe.variants,
+            seed=seed,
+            limit=VIEW_BYTES,
+            device=device,
+            tick=tick,
+        )
+    except OutOfTime:
+        raise _too_slow(task, session, session.clock() - started) from None
     saved = Checkpoint(session.checkpoint, key, session.resume) if session.checkpoint else None
     if saved and not session.resume and saved.path.exists():
         session.say("the state of an earlier learning of this task is overwritten; --resume would have gone on with it")
@@ -109,9 +115,12 @@ def run(
             "going on from the state on disk" if saved.found else "there is no state on disk to go on from: a fresh start"
         )
     main = crossfit.Schedule(epochs, recipe.batch, recipe.rate)
-    did, losses = crossfit.learn(
-        network, views, y, k, task.features, main, seed=seed, rows=train, saved=saved, stage="main", tick=tick
-    )
+    try:
+        did, losses = crossfit.learn(
+            network, views, y, k, task.features, main, seed=seed, rows=train, saved=saved, stage="main", tick=tick
+        )
+    except OutOfTime:
+        raise _too_slow(task, session, session.clock() - started) from None
     tried = features(network.upper, views, n)
     refreshed = 0
     if did == epochs and recipe.refresh:
@@ -144,6 +153,13 @@ def run(
         }
     }
     return Trained(network.plugs(), tried, with_plugs, report)
+
+
+def _too_slow(task: Task, session: Session, seconds: float) -> ConfigError:
+    return ConfigError(
+        f"'{task.name}': after {seconds:.0f} s of learning the plugs, the budget of {session.budget:.0f} s leaves no time for a "
+        f"first epoch; the machine was slower than estimated. Nothing was changed. Allow more, or learn a linear head"
+    )
 
 
 def _device(rom: Rom) -> str:
