@@ -58,7 +58,10 @@ def _count(sockets: str) -> int | None:
 def choose(sockets: Sequence[Socket], use: str) -> tuple[Socket, ...]:
     """The sockets that `use` names, deepest last. Raises RomError where the ROM has none."""
     if not sockets:
-        raise RomError("this ROM image has no sockets: it was made by an older edgecl; export it again (edgecl export)")
+        raise RomError(
+            "this ROM image has no sockets: it is INT8, or was made by an older edgecl. Learn a linear head on it, or export "
+            "an fp32 or fp16 image (edgecl export)"
+        )
     n = _count(use)
     if n is None:
         n = len(sockets) if use == "all" else max(1, int(0.7 * len(sockets)))

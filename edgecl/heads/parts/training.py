@@ -157,8 +157,8 @@ def run(
 
 def _too_slow(task: Task, session: Session, seconds: float) -> ConfigError:
     return ConfigError(
-        f"'{task.name}': after {seconds:.0f} s of learning the plugs, the budget of {session.budget:.0f} s leaves no time for a "
-        f"first epoch; the machine was slower than estimated. Nothing was changed. Allow more, or learn a linear head"
+        f"'{task.name}': after {seconds:.0f} s of learning the plugs, the budget of {session.budget:.0f} s leaves no time "
+        f"for a first epoch; the machine was slower than estimated. Nothing was changed. Allow more, or learn a linear head"
     )
 
 
