@@ -403,7 +403,7 @@ class EdgeDevice:
             try:  # one task that cannot serve must not silence the others
                 bundle = self.bundle(digest)
                 bundle.head.require_rom(rom_id, task)
-                bundle.head.plugs.require(self.rom.image.sockets, rom_id)
+                self.rom.require(bundle.head.plugs)
                 if self._tasks.get(task) != digest:
                     mapper.add(task, bundle.anchor(mapper.name))
             except EdgeclError as error:
@@ -439,7 +439,7 @@ class EdgeDevice:
         bundle = from_bytes(data)
         bundle.head.require_rom(self.rom.rom_id, bundle.task)
         bundle.require_width(self.rom.width)
-        bundle.head.plugs.require(self.rom.image.sockets, self.rom.rom_id)
+        self.rom.require(bundle.head.plugs)
         return self.bank.put(bundle.task, data, "import")
 
     def verify(self, task: str | None = None) -> list[str]:
@@ -451,7 +451,9 @@ class EdgeDevice:
         for name, digest in current.items():
             if task in (None, name):
                 try:
-                    from_bytes(self.bank.get(digest)).head.require_rom(self.rom.rom_id, name)
+                    head = from_bytes(self.bank.get(digest)).head
+                    head.require_rom(self.rom.rom_id, name)
+                    self.rom.require(head.plugs)
                 except EdgeclError as error:
                     problems.append(f"'{name}': {error}")
         return problems

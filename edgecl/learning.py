@@ -67,11 +67,11 @@ def settings(method: str, **options: Any) -> Any:
     module, fixed = learner(method)
     if not 0 <= options.get("seed", 0) < 2**63:
         raise ConfigError(f"the seed must lie between 0 and 2^63 - 1, got {options['seed']}")
-    try:
-        return module.Config(**{key: value for key, value in options.items() if value is not None}, **fixed)
-    except TypeError as error:
-        known = ", ".join(name for name in module.Config.__dataclass_fields__ if name not in fixed)
-        raise ConfigError(f"method '{method}': {error}; it takes {known}") from error
+    given = {key: value for key, value in options.items() if value is not None}
+    known = [name for name in module.Config.__dataclass_fields__ if name not in fixed]
+    if wrong := [name for name in given if name not in known]:
+        raise ConfigError(f"method '{method}' has no setting '{wrong[0]}'; it takes {', '.join(known)}")
+    return module.Config(**given, **fixed)
 
 
 def fit(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecl.errors import ConfigError
+from edgecl.errors import ConfigError, RomError, RuntimeUnavailable
 from edgecl.heads import bb, clr, linear
 from edgecl.heads.base import QUIET, Head, Learned, Session
 from edgecl.heads.parts.recipe import hold_out
@@ -66,7 +66,7 @@ def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, se
         place = session.checkpoint.with_name(f"{session.checkpoint.name}.{name}") if session.checkpoint else None
         try:
             found = _MODULES[name].learn(task, rom, own, None, replace(session, budget=left, checkpoint=place))
-        except ConfigError as error:  # too long or too large: known before the work, and no fault
+        except (ConfigError, RomError, RuntimeUnavailable) as error:  # too long, too large, no torch, no sockets: no fault
             skipped[name] = str(error)
             session.say(f"{name} is not tried: {error}")
             continue

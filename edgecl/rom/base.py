@@ -22,6 +22,7 @@ class Rom(ABC):
 
     runtime, version, provider: what really runs, for reports ("onnxruntime", "1.20.1", "CPUExecutionProvider").
     mixes: one call of the runtime can give each picture its own plugs; else `features` groups the pictures by their plugs.
+    scrambles: it can run BB's biases in the layout of the reference code.
     session_cache: bytes that may be kept for heads with plugs, where the runtime keeps any.
     """
 
@@ -29,6 +30,7 @@ class Rom(ABC):
     version: str
     provider: str
     mixes = False
+    scrambles = False
     session_cache = 512 << 20
 
     def __init__(self, image: RomImage) -> None:
@@ -73,12 +75,9 @@ class Rom(ABC):
             raise RomError(f"{n} pictures, but {len(plugs)} plugs; give one for all, or one for each")
         used = {p.key: p for p in plugs if p}
         self._checked(list(used.values()))
-        keys = np.array([p.key if p else "" for p in plugs])
-        groups = [np.flatnonzero(keys == "")]
-        if self.mixes:
-            groups.append(np.flatnonzero(keys != ""))
-        else:
-            groups += [np.flatnonzero(keys == key) for key in used]
+        keys = np.array([p.key if p else "" for p in plugs], str)
+        apart = ["", *(key for key, p in used.items() if p.scrambled or not self.mixes)]
+        groups = [np.flatnonzero(keys == key) for key in apart] + [np.flatnonzero(~np.isin(keys, apart))]
         for group in groups:
             for at in range(0, len(group), BATCH):
                 rows = group[at : at + BATCH]
@@ -87,8 +86,17 @@ class Rom(ABC):
 
     def _checked(self, plugs: list[Plugs]) -> list[Plugs]:
         for one in plugs:
-            one.require(self.image.sockets, self.rom_id)
+            self.require(one)
         return plugs
+
+    def require(self, plugs: Plugs) -> None:
+        """Raise RomMismatch or RomError unless the plugs fit this ROM, RuntimeUnavailable if its runtime cannot take them."""
+        plugs.require(self.image.sockets, self.rom_id)
+        if plugs.scrambled and not self.scrambles:
+            raise RuntimeUnavailable(
+                f"scrambled biases depend on the picture's size; the runtime '{self.runtime}' cannot take them, use "
+                f"--runtime pytorch"
+            )
 
     def _run_plugged(self, x: Floats, plugs: list[Plugs]) -> Floats:
         """`_run` with plugs: one for all pictures, or, where the runtime `mixes`, one per picture."""

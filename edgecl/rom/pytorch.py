@@ -52,6 +52,7 @@ class PytorchRom(Rom):
     runtime = "pytorch"
     version = str(torch.__version__)
     mixes = True
+    scrambles = True
 
     def __init__(self, image: RomImage, device: str = "cpu", threads: int = 0, cache: Any = None) -> None:
         """Raises RuntimeUnavailable when `device` is cuda and torch sees none. `cache` is not needed here."""

@@ -1,7 +1,7 @@
 """The state of a learning in progress, on disk whole or not at all, so that it outlives a power cut.
 
-One safetensors file. Its metadata say what is being learned (`key`, a digest over pictures, labels, ROM and settings); a
-file of another key, or a damaged one, is as good as none.
+One safetensors file. Its metadata say what is being learned (`key`, a digest over pictures, labels, ROM and settings) and
+a digest over the numbers; a file of another key, or a damaged one, is as good as none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from edgecl.errors import BankError
+from edgecl.rom.image import weights_digest
 from edgecl.types import Arrays
 
 
@@ -33,16 +34,20 @@ class Checkpoint:
             self.found = bool(self._stages)
 
     def _load(self) -> dict[str, dict[str, Any]]:
-        stages: dict[str, dict[str, Any]] = {}
         try:
             with safe_open(self.path, framework="np") as file:
-                if (file.metadata() or {}).get("key") != self.key:
+                metadata = file.metadata() or {}
+                if metadata.get("key") != self.key:
                     return {}
-                for name in file.keys():  # noqa: SIM118 (safetensors gives no iterator)
-                    stage, _, leaf = name.partition("|")
-                    stages.setdefault(stage, {})[leaf] = file.get_tensor(name)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safetensors has no iterator)
         except (OSError, SafetensorError):
             return {}
+        if metadata.get("digest") != weights_digest(tensors):
+            return {}
+        stages: dict[str, dict[str, Any]] = {}
+        for name, value in tensors.items():
+            stage, _, leaf = name.partition("|")
+            stages.setdefault(stage, {})[leaf] = value
         return stages
 
     def read(self, stage: str) -> Arrays | None:
@@ -51,13 +56,13 @@ class Checkpoint:
 
     def write(self, stage: str, arrays: Mapping[str, Any]) -> None:
         """Keep the stage's state on disk: a new file, flushed, then renamed over the old one. Raises BankError."""
-        self._stages[stage] = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+        self._stages[stage] = {name: np.array(value, order="C") for name, value in arrays.items()}  # copies: learning goes on
         tensors = {f"{s}|{name}": value for s, inner in self._stages.items() for name, value in inner.items()}
         temporary = self.path.with_name(self.path.name + ".part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
-                file.write(save(tensors, metadata={"key": self.key}))
+                file.write(save(tensors, metadata={"key": self.key, "digest": weights_digest(tensors)}))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path)
@@ -68,7 +73,8 @@ class Checkpoint:
                 finally:
                     os.close(folder)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise BankError(
                 f"the learning's state cannot be kept in {self.path.parent}: {error.strerror}; make room, then go on with "
                 f"--resume"

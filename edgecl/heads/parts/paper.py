@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edgecl.errors import RomError
+from edgecl.errors import ConfigError, RomError
 from edgecl.heads.base import Head, Learned, Session, lead
 from edgecl.heads.parts import packing
-from edgecl.heads.parts.recipe import hold_out, read_pixels
+from edgecl.heads.parts.recipe import choose, hold_out, read_pixels
 from edgecl.rom.base import Rom
 from edgecl.rom.preprocess import normalise
 from edgecl.rom.pytorch import load_network
@@ -127,6 +127,10 @@ def norm_penalty(values: Sequence[Tensor]) -> Tensor:
 def learn_bb(task: Task, rom: Rom, seed: int, false_reject: float, epochs: int, scrambled: bool, session: Session) -> Learned:
     """BB's recipe: at most 100 epochs, batch 32, rate 1e-3, patience 10, norms fixed, no augmentation."""
 
+    _require(task, rom, rom.image.sockets, dict.fromkeys((s.name for s in rom.image.sockets), 0), session)
+    if scrambled:
+        rom.require(Plugs(scrambled={s.name: np.zeros(s.channels, np.float32) for s in rom.image.sockets}))
+
     def layer(socket: Socket) -> Bias:
         return Bias(socket.channels, scrambled)
 
@@ -147,6 +151,7 @@ def learn_clr(
 
     sides: socket name -> side of the kernel there, 0 for none.
     """
+    _require(task, rom, rom.image.sockets, sides, session)
     generator = torch.Generator().manual_seed(seed + 1)
 
     def layer(socket: Socket) -> Any:
@@ -166,6 +171,20 @@ def learn_clr(
     limit = epochs or 60
     report = _fit(model, learned, penalised, task, rom, seed, limit, 21, lambda epoch: clr_rate(epoch, limit), True, session)
     return _head("clr", model, _folded(model, task.name), task, rom, seed, false_reject, {**report, "variant": variant})
+
+
+def _require(task: Task, rom: Rom, sockets: Sequence[Socket], sides: Mapping[str, int], session: Session) -> None:
+    """Raise ConfigError for bounds that the recipe cannot keep, before any work; RomError for a ROM without sockets."""
+    choose(sockets, "all")
+    if session.budget is not None:
+        raise ConfigError(f"'{task.name}': the recipe 'paper' runs as long as it takes and keeps no budget; leave --budget out")
+    k = len(task.classes)
+    needed = 4 * k * (rom.width + 1) + 2 * sum(s.channels * (1 + sides[s.name] ** 2) for s in sockets)
+    if session.head_bytes is not None and needed > session.head_bytes:
+        raise ConfigError(
+            f"'{task.name}': a head of {k} classes by the recipe 'paper' takes about {needed:,} bytes, "
+            f"{max(0, session.head_bytes):,} are left beside anchors and card. Nothing was changed. Allow more"
+        )
 
 
 def _fit(

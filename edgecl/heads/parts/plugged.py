@@ -154,10 +154,10 @@ def _compact(trained: Any, rom: Rom, pixels: Pixels, y: Ints, k: int, smallest: 
 
 def _smallest_map(w: NDArray[np.float64], z: Floats, smallest: bool) -> tuple[dict[str, NDArray[Any]], str, float]:
     """A map (k, d) in its smallest form whose mean score change on z (n, d) stays below the bound."""
-    for form in packing.FORMS:
+    for form in filter(lambda form: packing.fits(w, form), packing.FORMS):
         stored = packing.store("w", w.astype(np.float32), form)
         moved = float(np.abs(z @ (packing.fetch("w", stored) - w.astype(np.float32)).T).mean())
-        if packing.fits(w, form) and (smallest or moved <= SCORE_BOUND):
+        if smallest or moved <= SCORE_BOUND:
             return stored, form, moved
     return stored, form, moved
 

@@ -25,7 +25,7 @@ from edgecl.heads.parts.views import Views, features
 from edgecl.rom.base import Rom
 from edgecl.rom.sockets import Plugs
 from edgecl.rom.torch_compat import torch
-from edgecl.types import Floats, Pixels, Task
+from edgecl.types import Floats, Ints, Pixels, Task
 
 _REFRESH_RATE = 0.2  # of the main epochs' peak
 
@@ -64,9 +64,7 @@ def run(
     device = _device(rom)
     y, k, n = task.labels, len(task.classes), len(task)
     network = FoldedNetwork(rom.image, sides, device)
-    rows = np.arange(n)
-    if n > MOST_PICTURES:
-        rows = np.sort(np.random.default_rng([seed, 6]).permutation(n)[:MOST_PICTURES])
+    rows = _some(y, held, seed) if n > MOST_PICTURES else np.arange(n)
     train = rows[~held[rows]]
     epochs = recipe.main_epochs(len(train))
     per_lower, per_step, resident = _probe(network, rom, pixels, session)
@@ -81,17 +79,18 @@ def run(
         f"{len(train)} pictures in PyTorch ({device}); about {estimate:.0f} s and {(resident + view_bytes) / 1e9:.1f} GB"
     )
     if session.budget is not None and estimate > session.budget:
+        room = max(0.0, session.budget)
         raise ConfigError(
-            f"'{task.name}': learning the plugs would take about {estimate:.0f} s, the budget has {session.budget:.0f} s left. "
-            f"Nothing was changed. Allow more, use fewer sockets (--sockets last:10), or learn a linear head"
+            f"'{task.name}': learning the plugs would take about {estimate:.0f} s, the budget has {room:.0f} s left. Nothing "
+            f"was changed. Allow more, use fewer sockets (--sockets last:10), or learn a linear head"
         )
-    done = 0
+    done, learning = 0, True
 
     def tick(pictures: int) -> None:
         nonlocal done
         done += pictures
         session.progress("learning the plugs", min(done, sum(passes)), sum(passes))
-        if session.budget is not None and session.clock() - started > session.budget - tail:
+        if learning and session.budget is not None and session.clock() - started > session.budget - tail:
             raise OutOfTime
 
     try:
@@ -121,8 +120,9 @@ def run(
         )
     except OutOfTime:
         raise _too_slow(task, session, session.clock() - started) from None
+    learning = False  # the looks at what was learned are what the tail is for
     tried = features(network.upper, views, n)
-    refreshed = 0
+    learning, refreshed = True, 0
     if did == epochs and recipe.refresh:
         short = crossfit.Schedule(recipe.refresh, recipe.batch, recipe.rate * _REFRESH_RATE)
         try:
@@ -132,6 +132,7 @@ def run(
             losses += more
         except KeyboardInterrupt:
             session.say("stopped: the plugs of the main epochs are kept")
+    learning = False
     stopped = did < epochs or refreshed < recipe.refresh
     if stopped:
         session.say(f"stopped after {did + refreshed} of {epochs + recipe.refresh} epochs; the best so far is kept")
@@ -160,6 +161,16 @@ def _too_slow(task: Task, session: Session, seconds: float) -> ConfigError:
         f"'{task.name}': after {seconds:.0f} s of learning the plugs, the budget of {session.budget:.0f} s leaves no time "
         f"for a first epoch; the machine was slower than estimated. Nothing was changed. Allow more, or learn a linear head"
     )
+
+
+def _some(labels: Ints, held: NDArray[np.bool_], seed: int) -> Ints:
+    """MOST_PICTURES rows, drawn by `seed`; those that are not held out keep a few of each class, or no fold could score it."""
+    order = np.random.default_rng([seed, 6]).permutation(len(labels))
+    few = np.zeros(len(labels), np.bool_)
+    for c in range(int(labels.max()) + 1):
+        few[order[(labels[order] == c) & ~held[order]][: crossfit.FOLDS]] = True
+    order = np.concatenate([order[few[order]], order[~few[order]]])
+    return np.sort(order[:MOST_PICTURES])
 
 
 def _device(rom: Rom) -> str:

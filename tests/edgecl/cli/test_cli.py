@@ -54,7 +54,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_rom: Path) -> Path:
     (base / "home" / "config.toml").write_text(f'rom = "{tiny_rom}"\n')
     done = edgecl(base / "home", "learn", "--task", "hues", cwd=base)
     assert done.returncode == 0, done.stderr
-    assert "learned 'hues' (generation 1): 36 pictures, 3 classes" in done.stdout
+    assert "learned 'hues' (generation 1, linear): 36 pictures, 3 classes" in done.stdout
     assert "CPUExecutionProvider" in done.stdout  # the runtime in use is always stated
     return base
 
@@ -254,7 +254,7 @@ def test_two_processes_learn_the_same_task_and_both_generations_are_kept(fresh: 
     both = [subprocess.Popen([*command, str(seed)], env=env, stdout=subprocess.PIPE, text=True) for seed in (5, 6)]
     said = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted(line[: line.index(":")] for line in said) == [f"learned 'hues' (generation {n})" for n in (2, 3)]
+    assert sorted(line[: line.index(":")] for line in said) == [f"learned 'hues' (generation {n}, linear)" for n in (2, 3)]
     assert edgecl(fresh, "heads", "verify").returncode == 0
 
 
@@ -317,7 +317,17 @@ def test_evaluate_writes_the_report_and_leaves_the_bank_alone(world: Path, tmp_p
 
 
 def test_wrong_words_are_refused_before_any_picture_is_read(world: Path, tmp_path: Path) -> None:
-    for flags in (("--recipe", "papr"), ("--method", "liner"), ("--seed", "-1"), ("--seed", 2**63)):
+    wrong = (
+        ("--recipe", "papr"),
+        ("--method", "liner"),
+        ("--seed", "-1"),
+        ("--seed", 2**63),
+        ("--method", "bb", "--sockets", "last:0"),
+        ("--method", "clr", "--sockets", "some"),
+        ("--sockets", "all"),  # the linear head has none
+        ("--method", "auto", "--recipe", "paper"),
+    )
+    for flags in wrong:
         done = edgecl(tmp_path / "empty", "learn", "--task", "t", "--data", world / "hues", *flags)
         assert done.returncode == 2
         assert not (tmp_path / "empty" / "rom").exists()  # not even the ROM was made
@@ -385,3 +395,108 @@ def test_one_damaged_head_is_named_and_the_others_listed(fresh: Path, world: Pat
 def test_a_pipe_is_no_bundle_and_does_not_hang(world: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert edgecl(world / "home", "heads", "import", tmp_path / "pipe").returncode == 6
+
+
+# -- heads that act inside the network
+
+
+@pytest.fixture(scope="module")
+def plugged(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that has learned `hues` with plugs, within stated bounds."""
+    pytest.importorskip("torch", reason="plugs learn in PyTorch; pip install 'edgecl[learn]'")
+    home = Path(shutil.copytree(world / "home", tmp_path_factory.mktemp("plugged") / "home"))
+    flags = ("--method", "bb", "--sockets", "last:3", "--budget", "120s", "--max-bytes", "200k")
+    done = edgecl(home, "learn", "--task", "hues", "--data", world / "hues", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "learned 'hues' (generation 2, bb): 36 pictures" in done.stdout
+    assert "plugs for 3 of 17 sockets" in done.stderr and "GB" in done.stderr  # before the work: what it will take
+    return home
+
+
+def test_infer_with_a_head_that_acts_inside_the_network(plugged: Path, world: Path) -> None:
+    """Without PyTorch; and again on PyTorch, with the same answers."""
+    pictures = (world / "hues/red", world / "hues/blue")
+    answers = []
+    for runtime in ("onnxruntime", "pytorch"):
+        done = edgecl(plugged, "infer", *pictures, "--json", "--runtime", runtime)
+        assert done.returncode == 0, done.stderr
+        answers.append([json.loads(line) for line in done.stdout.splitlines()])
+        assert np.mean([a["class"] == Path(a["picture"]).parent.name for a in answers[-1]]) > 0.7
+    assert [a["class"] for a in answers[0]] == [a["class"] for a in answers[1]]
+
+
+def test_the_list_and_the_file_of_a_head_with_plugs(plugged: Path, world: Path, tmp_path: Path) -> None:
+    assert edgecl(plugged, "heads", "verify").returncode == 0
+    assert edgecl(plugged, "heads", "export", "hues", "-o", tmp_path / "hues.bundle").returncode == 0
+    shutil.copytree(world / "home", tmp_path / "other", ignore=shutil.ignore_patterns("bank*", "cache"))
+    done = edgecl(tmp_path / "other", "heads", "import", tmp_path / "hues.bundle")
+    assert done.returncode == 0, done.stderr
+    answer = edgecl(tmp_path / "other", "infer", world / "hues/red/00.png", "--task", "hues", "--json")
+    assert json.loads(answer.stdout)["task"] == "hues"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--budget", "0"), "--budget takes a time"),
+        (("--budget", "soon"), "--budget takes a time"),
+        (("--budget=-5s",), "--budget takes a time"),
+        (("--budget", "1e9"), "--budget takes a time"),
+        (("--budget", "3 days"), "--budget takes a time"),
+        (("--max-bytes", "lots"), "--max-bytes takes a size"),
+        (("--max-bytes", "200s"), "--max-bytes takes a size"),
+        (("--max-bytes", "0k"), "--max-bytes takes a size"),
+        (("--budget", "0.001s"), "Nothing was changed"),
+        (("--max-bytes", "10k"), "Nothing was changed"),
+        (("--method", "cler"), "did you mean 'clr'?"),
+        (("--sockets", "last:0"), "all, deep or last:N"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_bounds_that_cannot_be_kept_are_refused_with_a_sentence(fresh: Path, world: Path, flags: tuple, words: str) -> None:
+    pytest.importorskip("torch", reason="plugs learn in PyTorch; pip install 'edgecl[learn]'")
+    done = edgecl(fresh, "learn", "--task", "hues", "--data", world / "hues", "--method", "bb", *flags)
+    assert done.returncode == 2
+    assert words in done.stderr.replace("\n", " ") and done.stdout == ""
+    assert json.loads(edgecl(fresh, "heads", "ls", "--json").stdout)[0]["generation"] == 1
+
+
+def test_times_and_sizes_are_read_with_their_units() -> None:
+    from edgecl.cli.common import amount, seconds
+
+    assert [seconds(text, "--budget") for text in ("90", "90s", "1.5m", " 2 H ")] == [90, 90, 90, 7200]
+    assert [amount(text, "--max-bytes") for text in ("200000", "200k", "0.2M", "200kB")] == [200_000] * 4
+
+
+def test_ctrl_c_while_plugs_are_learned_ends_with_a_head_or_with_130(fresh: Path, world: Path) -> None:
+    """Before the first epoch there is nothing to keep; afterwards the best so far is committed. Never a traceback."""
+    pytest.importorskip("torch", reason="plugs learn in PyTorch; pip install 'edgecl[learn]'")
+    command = ["learn", "--task", "hues", "--data", str(world / "hues"), "--method", "clr", "--sockets", "all"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgecl.cli.main", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "EDGECL_HOME": str(fresh)},
+    )  # fmt: skip
+    assert process.stderr
+    while "plugs for" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    said, complaint = process.communicate(timeout=60)
+    assert "Traceback" not in complaint
+    generation = json.loads(edgecl(fresh, "heads", "ls", "--json").stdout)[0]["generation"]
+    assert (process.returncode, generation) in {(0, 2), (130, 1)}
+    assert ("learned" in said) == (generation == 2)
+
+
+def test_evaluate_knows_the_ceiling_and_no_other_name_beside_the_methods(world: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="plugs learn in PyTorch; pip install 'edgecl[learn]'")
+    for i, name in enumerate(("one", "same")):  # nothing to tell apart: gradients of a perfect fit are denormal, which is slow
+        for split, count in (("train", 4), ("test", 3)):
+            draw(tmp_path / "tasks" / "warm" / split / name, 0, count, 10 * i + count)
+    done = edgecl(world / "home", "evaluate", tmp_path / "tasks", "--method", "finetune", "--mapper", "oracle", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["conditions"]["method"] == report["tasks"]["warm"]["method"] == "finetune"
+    assert report["summary"]["old_answers_bit_identical"] == 1
+    done = edgecl(world / "home", "evaluate", tmp_path / "tasks", "--method", "finetune", "--unknown-classes")
+    assert done.returncode == 2 and "not offered" in done.stderr
+    assert edgecl(world / "home", "evaluate", tmp_path / "tasks", "--method", "bbb").returncode == 2
