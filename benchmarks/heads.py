@@ -68,7 +68,6 @@ def main() -> None:
                     "seconds": round(seconds, 1),
                     "bytes": len(bundle.to_bytes()),
                     "head_bytes": bundle.head.nbytes,
-                    "stopped": False,
                 }
                 anchors[one.name] = bundle.anchors["mahalanobis"]
             if "linear" in learned and len(learned) > 1:
@@ -84,7 +83,7 @@ def main() -> None:
                 began = time.perf_counter()
                 network = FineTuned(task, rom, options.seed, **({"rate": options.rate} if options.rate else {}))
                 seconds = time.perf_counter() - began
-                rights["finetune"] = network.scores(network.features(pixels)).argmax(1) == y_test
+                rights["finetune"] = network.scores(test.features, network.features(pixels)).argmax(1) == y_test
                 own["finetune"] = {
                     "oracle": float(rights["finetune"].mean()),
                     "seconds": round(seconds, 1),

@@ -440,6 +440,9 @@ class EdgeDevice:
         bundle.head.require_rom(self.rom.rom_id, bundle.task)
         bundle.require_width(self.rom.width)
         self.rom.require(bundle.head.plugs)
+        if bundle.head.plugs:  # numbers that blow up inside the network would silence every batch with such a picture in it
+            s = self.rom.preprocess.size
+            self.rom.features(np.full((1, s, s, 3), 127, np.uint8), bundle.head.plugs)
         return self.bank.put(bundle.task, data, "import")
 
     def verify(self, task: str | None = None) -> list[str]:

@@ -98,6 +98,8 @@ def evaluate(
     started = time.perf_counter()
     total = len(tasks)
     whole_network = method == FINETUNE
+    if whole_network and recipe != "default":
+        raise ConfigError(f"finetune has no recipe '{recipe}', only default")
     if whole_network and unknown_classes:
         raise ConfigError("--unknown-classes learns a head for every class; with a whole network for each it is not offered")
     features: list[Floats] = []
@@ -206,12 +208,19 @@ class _Scores:
         rom = self._device.rom
         x, y, pictures = _read(self._device, task.name, task.train, task.train_labels)
         began = time.perf_counter()
-        self._networks[task.name] = tuned = FineTuned(Task(task.name, task.classes, x, y, tuple(pictures)), rom, seed)
+        pictured = Task(task.name, task.classes, x, y, tuple(pictures))
+        limit = self._device.config.class_false_reject
+        self._networks[task.name] = tuned = FineTuned(pictured, rom, seed, false_reject=limit)
         return time.perf_counter() - began, tuned.nbytes
 
     def forget(self) -> None:
         """Ask the ROM again from now on."""
         self._plugged = {}
+
+    def knows(self, name: str, scores: Floats) -> NDArray[np.bool_]:
+        """Which of the scored pictures are of a class that task `name` knows."""
+        known: NDArray[np.bool_] = (self._networks[name] if self._whole else self._device.head(name)).knows(scores)
+        return known
 
     def scores(self, name: str, t: int, features: Floats, some: NDArray[np.bool_] | None = None) -> Floats:
         """Scores (m, k) of the test pictures of task number `t`, or some of them, by the head of task `name`.
@@ -228,7 +237,7 @@ class _Scores:
             network = self._networks[name] if self._whole else None
             kept[missing] = network.features(pixels) if network else self._device.rom.features(pixels, head.plugs)
         if self._whole:
-            tuned: Floats = self._networks[name].scores(kept[which])
+            tuned: Floats = self._networks[name].scores(features[which], kept[which])
             return tuned
         return head.scores(features[which], kept[which])
 
@@ -274,9 +283,8 @@ def _judge(
         own = asked.scores(task.name, t, x).argmax(1) == y
         for other in np.unique(found):
             some = found == other
-            head = device.head(tasks[other].name)
             scores = asked.scores(tasks[other].name, t, x, some)
-            known[some] &= head.knows(scores)
+            known[some] &= asked.knows(tasks[other].name, scores)
             sure[some] = softmax(scores).max(1)
             if other == t:
                 right[some] = scores.argmax(1) == y[some]

@@ -67,7 +67,7 @@ def settings(method: str, **options: Any) -> Any:
     module, fixed = learner(method)
     if not 0 <= options.get("seed", 0) < 2**63:
         raise ConfigError(f"the seed must lie between 0 and 2^63 - 1, got {options['seed']}")
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None and key not in fixed}
     known = [name for name in module.Config.__dataclass_fields__ if name not in fixed]
     if wrong := [name for name in given if name not in known]:
         raise ConfigError(f"method '{method}' has no setting '{wrong[0]}'; it takes {', '.join(known)}")
@@ -103,6 +103,13 @@ def fit(
         if max_bytes is not None:
             taken = sum(value.nbytes for arrays in anchors.values() for value in arrays.values()) + card_bytes(task)
             session = replace(session, head_bytes=max_bytes - taken)
+        if session.budget is not None:
+            left = session.budget - (anchored - started)
+            session = replace(session, budget=left)
+            if left <= 0:
+                raise ConfigError(
+                    f"'{task.name}': the budget is spent before the head is learned. Nothing was changed. Allow more"
+                )
         learned: Learned = module.learn(task, rom, config, previous, session)
     seconds = {"head": clock() - anchored, "anchors": anchored - started}
     counts = np.bincount(task.labels, minlength=len(task.classes))

@@ -16,10 +16,12 @@ from edgecl.text import printable
 
 HEADS: Mapping[str, str] = {"linear": "edgecl.heads.linear", "bb": "edgecl.heads.bb", "clr": "edgecl.heads.clr"}
 # What can be asked to learn: the head methods, variants of them (method, options), and what chooses among them.
-METHODS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+METHODS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
     **{name: (module, {}) for name, module in HEADS.items()},
     "clr-full": (HEADS["clr"], {"variant": "full"}),
     "clr-mixed": (HEADS["clr"], {"variant": "mixed"}),
+    "clr-gated": (HEADS["clr"], {"variant": "gated", "recipe": "paper"}),
+    "bb-scrambled": (HEADS["bb"], {"scrambled": True, "recipe": "paper"}),
     "auto": ("edgecl.heads.auto", {}),
 }
 MAPPERS: Mapping[str, str] = {

@@ -59,6 +59,8 @@ def find(model: Any, weights: Mapping[str, Any], sockets: Sequence[Socket]) -> d
         name = f"{socket.name}.weight"
         if name not in by_weight or name not in weights:
             raise RomError(f"socket '{socket.name}' is not in the ROM's graph; export the ROM again")
+        if len(weights[name]) != socket.channels:
+            raise RomError(f"the ROM's socket '{socket.name}' has {socket.channels} channels, its weights {len(weights[name])}")
         bias = weights.get(f"{socket.name}.bias")
         found[socket.name] = SocketNode(
             socket, by_weight[name], norm_of(socket, weights), weights[name], None if bias is None else np.asarray(bias)

@@ -76,7 +76,8 @@ class OrtRom(Rom):
             raise RomError(f"{image.folder / GRAPH} answers shape {shape}, the manifest says (n, {self.width}); export again")
 
         def path(what: str) -> Path | None:
-            return _cache_path(cache, image, f"{self.provider} {what}", ".heads") if cache and device == "cpu" else None
+            depends = f"{self.provider} {what} {image.rom_id} {image.sockets}"
+            return _cache_path(cache, image, depends, ".heads") if cache and device == "cpu" else None
 
         self._heads = OrtHeads(image, self.provider, self._options, path)
 

@@ -54,7 +54,7 @@ def find_sockets(network: torch.nn.Module, size: int) -> tuple[Socket, ...]:
         found[names[conv]] = Socket(
             name=names[conv],
             channels=conv.out_channels,
-            side=conv.kernel_size[0],
+            side=max(conv.kernel_size),
             depthwise=conv.groups == conv.out_channels == conv.in_channels,
             norm=names[norm] if norm is not None else "",
             eps=float(norm.eps) if norm is not None else 0.0,
@@ -145,6 +145,9 @@ def install(network: torch.nn.Module, sockets: Sequence[Socket]) -> dict[str, Pl
             module = network.get_submodule(path)
         except AttributeError:
             raise RomError(f"the ROM names a socket '{socket.name}' at '{path}', its network has no such module") from None
+        channels = getattr(module, "num_features", None) or getattr(module, "out_channels", None)
+        if channels != socket.channels:
+            raise RomError(f"the ROM's socket '{socket.name}' has {socket.channels} channels, its network {channels} there")
         places[socket.name] = Place(socket, module)
         parent, _, leaf = path.rpartition(".")
         setattr(network.get_submodule(parent), leaf, places[socket.name])

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch", reason="plugs learn in PyTorch; pip install 'edgecl[learn]'")
 
 from edgecl import EdgeDevice
-from edgecl.errors import RomError, RomMismatch
+from edgecl.errors import ConfigError, RomError, RomMismatch
 from edgecl.evaluate import evaluate, find_tasks
 from edgecl.heads.parts.recipe import Recipe
 from edgecl.pictures.decode import decode
@@ -200,7 +200,7 @@ def test_on_an_image_without_sockets_heads_with_plugs_are_left_out_and_others_an
             assert any(f"'{task}' is left out" in line and "Export the ROM again" in line for line in said)
         with pytest.raises(RomMismatch, match="Export the ROM again"):
             edge.import_bundle(data)
-        with pytest.raises(RomError, match="no sockets"):
+        with pytest.raises(ConfigError, match="no sockets"):
             edge.learn("more", pictures_task["shapes"], method="clr")
         assert edge.learn("more", pictures_task["shapes"], method="auto").method == "linear"
 

@@ -83,6 +83,7 @@ class Checkpoint:
 
 def forget(path: Path) -> None:
     """Remove what a learning has kept at `path`: its state, those of `auto`'s candidates beside it, and half-written ones."""
-    for left in path.parent.glob(f"{path.name}*"):
-        with contextlib.suppress(OSError):
-            left.unlink()
+    for own in ("", ".bb", ".clr"):
+        for part in ("", ".part"):
+            with contextlib.suppress(OSError):
+                path.with_name(path.name + own + part).unlink()

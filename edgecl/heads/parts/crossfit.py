@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecl.errors import RomError
 from edgecl.heads.parts import checkpoint, discriminant
 from edgecl.heads.parts.folded import FoldedNetwork
 from edgecl.heads.parts.views import Views
@@ -102,6 +103,8 @@ def learn(
     try:
         while state.epoch < schedule.epochs:
             loss = _epoch(network, views, labels, classes, state, schedule, steps, seed, everyone, tick)
+            if not math.isfinite(loss):
+                raise RomError(f"the features of ROM {network.rom_id[:12]} left the range of numbers while plugs learned there")
             losses.append(loss)
             if loss < state.loss:
                 state.loss, state.kept = loss, [v.detach().clone() for v in values]
@@ -154,8 +157,8 @@ def _epoch(
                 features = network.upper(views.batch(variant, part))
                 which, y = torch.from_numpy(fold[part]).to(device), torch.from_numpy(labels[part]).to(device)
                 root = torch.sign(features) * torch.sqrt(features.abs() + _ROOT)
-                unit = root / root.norm(dim=1, keepdim=True)
-                scores = torch.einsum("nd,nkd->nk", unit, w[which]) + b[which]
+                unit = root / root.norm(dim=1, keepdim=True).clamp_min(1e-12)
+                scores = torch.stack([u @ w[f].T + b[f] for u, f in zip(unit, which.tolist(), strict=True)])
                 loss, slope = _cross_entropy(scores, y)
                 own = torch.autograd.grad(scores, values, slope / len(at))
                 for whole, part_of_it in zip(gradients, own, strict=True):

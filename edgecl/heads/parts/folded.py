@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecl.errors import RomError
 from edgecl.rom.image import RomImage
 from edgecl.rom.pytorch import load_network
 from edgecl.rom.sockets import Plugs, Socket, norm_of
@@ -105,7 +106,13 @@ class FoldedNetwork:
         weights: learn all weights and offsets of all convolutions in place of plugs (full fine-tuning); it is then not cut.
         """
         network = load_network(image)
+        self.rom_id = image.rom_id
         self.convs: dict[str, PlugConv] = {}
+        norms = [socket.norm for socket in image.sockets if socket.norm]
+        if len(set(norms)) != len(norms):
+            raise RomError(
+                f"two convolutions of ROM {image.rom_id[:12]} share a norm: plugs cannot learn there, only linear heads"
+            )
         for socket in image.sockets:
             norm = network.get_submodule(socket.norm) if socket.norm else None
             conv = PlugConv(network.get_submodule(socket.name), socket, norm)

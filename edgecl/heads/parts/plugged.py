@@ -24,6 +24,7 @@ from edgecl.errors import BundleError, ConfigError, MissingDependency
 from edgecl.heads.base import Head, Learned, Session, lead
 from edgecl.heads.parts import discriminant, packing
 from edgecl.heads.parts.recipe import Recipe, hold_out, read_pixels
+from edgecl.heads.parts.settled import settled
 from edgecl.rom.base import Rom
 from edgecl.rom.sockets import Plugs
 from edgecl.space import unit_sqrt
@@ -56,27 +57,62 @@ def learn(
         raise MissingDependency(f"'{method}' learns in PyTorch; add the extra: pip install 'edgecl[learn]'") from error
     y, k, plain = task.labels, len(task.classes), task.features
     _require_room(task, rom, sides, session.head_bytes)
+    started = session.clock()
     pixels = read_pixels(task, rom)
     held = hold_out(y, seed)
-    key = hashlib.sha256(
-        json.dumps([rom.rom_id, method, asdict(recipe), dict(sides), seed, list(task.classes), sys.byteorder]).encode()
-        + plain.tobytes()
-        + y.tobytes()
-        + pixels.tobytes()
-    ).hexdigest()
-    trained = training.run(task, rom, pixels, held, recipe, sides, seed, key, session)
+    fitting = session.clock()
     on_plain = discriminant.fit(unit_sqrt(plain), y, k)
+    per_fit = session.clock() - fitting
+    key = _key(rom, method, recipe, sides, seed, task, pixels, training.TORCH)
+    trained = training.run(task, rom, pixels, held, recipe, sides, seed, key, session, started, per_fit)
+    with settled(session.say):
+        return _head(task, rom, method, sides, held, on_plain, trained, pixels, false_reject, session)
+
+
+def _key(
+    rom: Rom, method: str, recipe: Recipe, sides: Mapping[str, int], seed: int, task: Task, pixels: Pixels, version: str
+) -> str:
+    """Digest over all that a learning depends on: a state on disk of another key is another learning's."""
+    parts = [rom.rom_id, rom.runtime, method, asdict(recipe), dict(sides), seed, list(task.classes), sys.byteorder, version]
+    digest = hashlib.sha256(json.dumps(parts).encode())
+    for array in (task.features, task.labels, pixels):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _head(
+    task: Task,
+    rom: Rom,
+    method: str,
+    sides: Mapping[str, int],
+    held: NDArray[np.bool_],
+    on_plain: discriminant.Discriminant,
+    trained: Any,
+    pixels: Pixels,
+    false_reject: float,
+    session: Session,
+) -> Learned:
+    """The head from what has been learned: weight and thresholds by what was held out, maps fitted to all, smallest forms."""
+    y, k, plain = task.labels, len(task.classes), task.features
     before = discriminant.fit(unit_sqrt(trained.tried), y, k)
     weight, temperature = _blend(on_plain.held_out, before.held_out, y, held)
     tried = _mix(on_plain.held_out, before.held_out, weight, temperature)
-    plugs, form, moved, plugged = _compact(trained, rom, pixels, y, k, session.head_bytes is not None)
-    on_plugged = discriminant.fit(unit_sqrt(plugged), y, k)
-    w = np.concatenate([(1 - weight) * on_plain.w, weight * on_plugged.w], 1) / temperature
-    b = ((1 - weight) * on_plain.b + weight * on_plugged.b) / temperature
-    z = np.concatenate([unit_sqrt(plain), unit_sqrt(plugged)], 1)
-    maps, map_form, map_moved = _smallest_map(w, z, session.head_bytes is not None)
-    arrays, layout = packing.plug_arrays(plugs, form)
-    scored = held if held.sum() >= _FEWEST_HELD_OUT else np.ones_like(held)
+    for smallest in (False, True):  # whatever it costs only where it would not fit otherwise
+        plugs, form, moved, plugged = _compact(trained, rom, pixels, y, k, smallest)
+        on_plugged = discriminant.fit(unit_sqrt(plugged), y, k)
+        w = np.concatenate([(1 - weight) * on_plain.w, weight * on_plugged.w], 1) / temperature
+        b = ((1 - weight) * on_plain.b + weight * on_plugged.b) / temperature
+        z = np.concatenate([unit_sqrt(plain), unit_sqrt(plugged)], 1)
+        maps, map_form, map_moved = _smallest_map(w, z, smallest)
+        arrays, layout = packing.plug_arrays(plugs, form)
+        if session.head_bytes is None or sum(a.nbytes for a in (*maps.values(), *arrays.values())) <= session.head_bytes:
+            break
+    if max(moved, map_moved) > SCORE_BOUND:
+        session.say(
+            f"'{task.name}': to fit, the head is stored in a form that moves its scores by "
+            f"{max(moved, map_moved):.2f} on average"
+        )
+    scored = held if held.any() else np.ones_like(held)
     settings = {"plugs": layout, "unknown_below": float(np.quantile(lead(tried[scored].astype(np.float32)), false_reject))}
     head = Head(method, task.classes, rom.rom_id, {**maps, "b": b.astype(np.float32), **arrays}, settings)
     report = {
@@ -100,7 +136,7 @@ def _require_room(task: Task, rom: Rom, sides: Mapping[str, int], room: int | No
     channels = {s.name: s.channels for s in rom.image.sockets}
     k = len(task.classes)
     needed = k * (2 * rom.width + 6) + sum(
-        channels[name] + 2 + (channels[name] * (side**2 + 2) if side else 0) for name, side in sides.items()
+        100 + channels[name] + 2 + (channels[name] * (side**2 + 2) if side else 0) for name, side in sides.items()
     )
     if needed > room:
         raise ConfigError(

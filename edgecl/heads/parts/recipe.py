@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecl.errors import ConfigError, PictureError, RomError
+from edgecl.errors import ConfigError, DataError, PictureError
 from edgecl.pictures.decode import decode
 from edgecl.rom.base import Rom
 from edgecl.rom.sockets import Socket
@@ -56,9 +56,9 @@ def _count(sockets: str) -> int | None:
 
 
 def choose(sockets: Sequence[Socket], use: str) -> tuple[Socket, ...]:
-    """The sockets that `use` names, deepest last. Raises RomError where the ROM has none."""
+    """The sockets that `use` names, deepest last. Raises ConfigError where the ROM has none."""
     if not sockets:
-        raise RomError(
+        raise ConfigError(
             "this ROM image has no sockets: it is INT8, or was made by an older edgecl. Learn a linear head on it, or export "
             "an fp32 or fp16 image (edgecl export)"
         )
@@ -69,13 +69,16 @@ def choose(sockets: Sequence[Socket], use: str) -> tuple[Socket, ...]:
 
 
 def read_pixels(task: Task, rom: Rom) -> Pixels:
-    """The task's pictures as the network's pixels (n, s, s, 3). Raises RomError when the task has none, or one has gone."""
+    """The task's pictures as the network's pixels (n, s, s, 3). Raises DataError when the task has none, or one has gone."""
     if len(task.pictures) != len(task):
-        raise RomError(f"'{task.name}': a head that acts inside the network learns from the pictures themselves, not features")
+        raise DataError(f"'{task.name}': a head that acts inside the network learns from the pictures themselves, not features")
     try:
-        return np.stack([decode(picture, rom.preprocess) for picture in task.pictures])
+        pixels = np.empty((len(task), rom.preprocess.size, rom.preprocess.size, 3), np.uint8)
+        for picture, into in zip(task.pictures, pixels, strict=True):
+            into[...] = decode(picture, rom.preprocess)
+        return pixels
     except PictureError as error:
-        raise RomError(f"'{task.name}': a picture cannot be read a second time: {error}") from error
+        raise DataError(f"'{task.name}': a picture cannot be read a second time: {error}") from error
 
 
 def hold_out(labels: Ints, seed: int) -> NDArray[np.bool_]:

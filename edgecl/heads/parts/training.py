@@ -15,18 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecl.errors import ConfigError, RuntimeUnavailable
+from edgecl.errors import ConfigError, RomError, RuntimeUnavailable
 from edgecl.heads.base import Session
 from edgecl.heads.parts import crossfit
 from edgecl.heads.parts.checkpoint import Checkpoint
 from edgecl.heads.parts.folded import FoldedNetwork
 from edgecl.heads.parts.recipe import MOST_PICTURES, VIEW_BYTES, Recipe
+from edgecl.heads.parts.settled import settled
 from edgecl.heads.parts.views import Views, features
 from edgecl.rom.base import Rom
+from edgecl.rom.parity import compare
 from edgecl.rom.sockets import Plugs
 from edgecl.rom.torch_compat import torch
 from edgecl.types import Floats, Ints, Pixels, Task
 
+_ALIKE = 0.999  # cosine of features, of the folded network in PyTorch against the runtime; half precision costs 1e-5
+TORCH = str(torch.__version__)
 _REFRESH_RATE = 0.2  # of the main epochs' peak
 
 
@@ -58,22 +62,29 @@ def run(
     seed: int,
     key: str,
     session: Session,
+    started: float,
+    per_fit: float,
 ) -> Trained:
-    """Learn the plugs. Raises ConfigError before any work when the estimate exceeds the session's budget."""
-    started = session.clock()
+    """Learn the plugs. Raises ConfigError before any work when the estimate exceeds the session's budget.
+
+    started: by the session's clock, when the budget began.   per_fit: seconds of one discriminant.
+    """
     device = _device(rom)
     y, k, n = task.labels, len(task.classes), len(task)
     network = FoldedNetwork(rom.image, sides, device)
     rows = _some(y, held, seed) if n > MOST_PICTURES else np.arange(n)
     train = rows[~held[rows]]
     epochs = recipe.main_epochs(len(train))
-    per_lower, per_step, resident = _probe(network, rom, pixels, session)
+    per_lower, per_step, resident = _probe(network, rom, pixels, task.features, session)
     passes = (recipe.variants + 1) * n, epochs * len(train) + recipe.refresh * len(rows)
     view_bytes = passes[0] * network.bytes_each
-    below = passes[0] if view_bytes <= VIEW_BYTES else sum(passes)  # what is not kept is computed again
-    tail = 2 * n * per_step  # the looks at what was learned
-    estimate = below * per_lower + passes[1] * per_step + tail
-    view_bytes = view_bytes if view_bytes <= VIEW_BYTES else 0
+    below = passes[0] if view_bytes <= VIEW_BYTES else passes[1]  # what is not kept is computed when it is used
+    kept = view_bytes <= VIEW_BYTES
+    # At the end: four looks at what was learned, one of them by the runtime, and as many fits.
+    tail = 4 * (n * (per_step / 2 + (0 if kept else per_lower)) + per_fit)
+    spent = session.clock() - started
+    estimate = spent + below * per_lower + passes[1] * per_step + (epochs + recipe.refresh) * crossfit.FOLDS * per_fit + tail
+    view_bytes = view_bytes if kept else 0
     session.say(
         f"'{task.name}': plugs for {len(sides)} of {len(rom.image.sockets)} sockets, {epochs} + {recipe.refresh} epochs of "
         f"{len(train)} pictures in PyTorch ({device}); about {estimate:.0f} s and {(resident + view_bytes) / 1e9:.1f} GB"
@@ -121,7 +132,8 @@ def run(
     except OutOfTime:
         raise _too_slow(task, session, session.clock() - started) from None
     learning = False  # the looks at what was learned are what the tail is for
-    tried = features(network.upper, views, n)
+    with settled(session.say):
+        tried = features(network.upper, views, n)
     learning, refreshed = True, 0
     if did == epochs and recipe.refresh:
         short = crossfit.Schedule(recipe.refresh, recipe.batch, recipe.rate * _REFRESH_RATE)
@@ -150,7 +162,7 @@ def run(
             "estimated_seconds": round(estimate, 1),
             "seconds": round(session.clock() - started, 1),
             "device": device,
-            "torch": str(torch.__version__),
+            "torch": TORCH,
         }
     }
     return Trained(network.plugs(), tried, with_plugs, report)
@@ -165,9 +177,14 @@ def _too_slow(task: Task, session: Session, seconds: float) -> ConfigError:
 
 def _some(labels: Ints, held: NDArray[np.bool_], seed: int) -> Ints:
     """MOST_PICTURES rows, drawn by `seed`; those that are not held out keep a few of each class, or no fold could score it."""
+    k = int(labels.max()) + 1
+    if crossfit.FOLDS * k > MOST_PICTURES:
+        raise ConfigError(
+            f"plugs learn from {MOST_PICTURES} pictures at most, too few for {k} classes; learn a linear head for so many"
+        )
     order = np.random.default_rng([seed, 6]).permutation(len(labels))
     few = np.zeros(len(labels), np.bool_)
-    for c in range(int(labels.max()) + 1):
+    for c in range(k):
         few[order[(labels[order] == c) & ~held[order]][: crossfit.FOLDS]] = True
     order = np.concatenate([order[few[order]], order[~few[order]]])
     return np.sort(order[:MOST_PICTURES])
@@ -185,7 +202,7 @@ def _device(rom: Rom) -> str:
     return "cpu"
 
 
-def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session) -> tuple[float, float, int]:
+def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, plain: Floats, session: Session) -> tuple[float, float, int]:
     """Seconds a picture below and above the cut, and the process's memory in bytes with one pass of the learning in it."""
     some = np.resize(np.arange(len(pixels)), crossfit.PART)
     views = Views(pixels[some], rom.preprocess, network.lower, variants=0, seed=0, limit=0, device=network.device)
@@ -199,5 +216,17 @@ def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session) -
         torch.autograd.grad(network.upper(x).square().mean(), [value for _, value in network.parameters()])
         seconds.append((middle - at, session.clock() - middle))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    with torch.no_grad():
+        found = network.upper(views.batch(0, rows)).float().cpu().numpy()
+    agreement = compare(plain[some], found)
+    if not agreement.cosine >= _ALIKE:
+        raise RomError(
+            f"the network of ROM {rom.rom_id[:12]} as plugs learn in it answers otherwise than the ROM on {rom.runtime} "
+            f"({agreement}); only linear heads can be learned on it"
+        )
+    sides = {name: 0 if conv.kernel is None else conv.kernel.shape[-1] for name, conv in network.convs.items()}
+    nothing = {name: np.zeros(conv.socket.channels, np.float32) for name, conv in network.convs.items()}
+    kernels = {name: np.zeros((len(nothing[name]), s, s), np.float32) for name, s in sides.items() if s}
+    rom.features(pixels[:1], Plugs(shift=nothing, kernel=kernels))  # a runtime that cannot take them says so now
     lower, step = seconds[-1]
     return lower / crossfit.PART, step / crossfit.PART, peak

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch", reason="plugs learn in PyTorch; pip install 'edgecl[learn]'")
 
 from edgecl.checks import synthetic
-from edgecl.errors import BundleError, ConfigError, RomError
+from edgecl.errors import BundleError, ConfigError, DataError, RomError
 from edgecl.heads import bb, clr
 from edgecl.heads.base import Head, Learned, Session
 from edgecl.heads.parts import plugged, training
@@ -69,13 +69,13 @@ def test_a_head_with_plugs_cannot_do_without_the_second_look(learned: Learned, r
 
 
 def test_a_task_without_its_pictures_is_refused(rom: Rom, task: Task) -> None:
-    with pytest.raises(RomError, match="pictures themselves"):
+    with pytest.raises(DataError, match="pictures themselves"):
         bb.learn(dataclasses.replace(task, pictures=()), rom, bb.Config())
 
 
 def test_a_picture_that_has_gone_since_it_was_first_read_is_named(rom: Rom, task: Task, tmp_path: Path) -> None:
     gone = dataclasses.replace(task, pictures=(tmp_path / "gone.png", *task.pictures[1:]))
-    with pytest.raises(RomError, match=r"second time.*gone\.png"):
+    with pytest.raises(DataError, match=r"second time.*gone\.png"):
         bb.learn(gone, rom, bb.Config())
 
 
@@ -84,13 +84,13 @@ def test_a_picture_that_has_gone_since_it_was_first_read_is_named(rom: Rom, task
 
 @pytest.mark.parametrize("method", ["bb", "clr"])
 def test_bytes_are_kept_or_refused_before_the_work(method: str, rom: Rom, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The estimate is exact for the smallest form: what it asks for is enough, and a byte less is refused."""
+    """What it asks for is enough for the smallest form, and a byte less is refused."""
     module, config = (bb, bb.Config(epochs=1, sockets="last:4")) if method == "bb" else (clr, CONFIG)
     with pytest.raises(ConfigError, match=r"takes [\d,]+ bytes, 10 are left.*--sockets") as caught:
         module.learn(task, rom, config, None, Session(head_bytes=10))
     asked = int(str(caught.value).split(" takes ")[1].split(" ")[0].replace(",", ""))
     head = module.learn(task, rom, config, None, Session(head_bytes=asked)).head
-    assert asked * 0.95 <= head.nbytes <= asked
+    assert asked * 0.95 - 1_000 <= head.nbytes <= asked  # the thousand: what the card says about ten sockets
     monkeypatch.setattr(training, "run", lambda *rest: pytest.fail("it began to learn"))
     with pytest.raises(ConfigError):
         module.learn(task, rom, config, None, Session(head_bytes=asked - 1))
