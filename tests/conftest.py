@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings as hypothesis_settings
 from PIL import Image, ImageDraw
 
 from edgecl.device import EdgeDevice
@@ -15,6 +16,10 @@ from edgecl.device import EdgeDevice
 TINY = "test_efficientnet"  # timm's backbone for tests: 0.8 MB, 256 features, 160 px
 SHARED_TASKS = Path(__file__).resolve().parents[2] / "shared" / "data" / "tasks"
 PER_CLASS, PER_CLASS_TEST, SIDE = 12, 5, 192
+
+# No unit test depends on a clock: a busy machine is no failure.
+hypothesis_settings.register_profile("edgecl", deadline=None)
+hypothesis_settings.load_profile("edgecl")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

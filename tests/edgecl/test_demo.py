@@ -142,9 +142,9 @@ def test_a_head_that_changes_is_noticed(tiny_rom: Path, tmp_path: Path, monkeypa
     scores = Head.scores
     calls: list[str] = []
 
-    def drifting(self: Head, features: Any) -> Any:
+    def drifting(self: Head, features: Any, plugged: Any = None) -> Any:
         calls.append("")
-        out = scores(self, features)
+        out = scores(self, features, plugged)
         return out if len(calls) < 3 else np.nextafter(out, np.float32(np.inf), dtype=np.float32)
 
     monkeypatch.setattr(Head, "scores", drifting)

@@ -161,7 +161,7 @@ def test_missing_or_foreign_field_is_refused(rom: Path, key: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"backbone": "other"}, {"features": 255}, {"precision": "int8"}, {"weights": "0" * 64}, {"rom_id": "0" * 64}],
+    [{"backbone": "other"}, {"features": 255}, {"precision": "fp16"}, {"weights": "0" * 64}, {"rom_id": "0" * 64}],
     ids=str,
 )
 def test_edited_manifest_contradicts_its_rom_id(rom: Path, change: dict) -> None:
@@ -302,7 +302,7 @@ def test_rom_id_speaks_of_all_that_determines_the_outputs(tmp_path: Path) -> Non
                 {"backbone": "x"},
                 {"features": 4},
                 {"preprocess": Preprocess(size=17)},
-                {"precision": "int8"},
+                {"precision": "fp16"},
                 {"weights": {"a": SMALL["a"]}},
             )
         )
