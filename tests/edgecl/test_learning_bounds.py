@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -74,7 +73,7 @@ def left(home: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("bounds", "words"),
     [
-        ({"budget": 1e-3}, r"would take about \d+ s.*Nothing was changed"),
+        ({"budget": 1e-3}, r"budget is spent before.*Nothing was changed"),
         ({"max_bytes": 5_000}, r"takes [\d,]+ bytes.*Nothing was changed"),
         ({"max_bytes": 28_000}, r"takes [\d,]+ bytes.*Nothing was changed"),
         ({"budget": 0}, "must be above 0"),
@@ -266,9 +265,10 @@ Recipe.main_epochs = lambda self, pictures: {EPOCHS}
 device = EdgeDevice(home, rom=rom, threads=1, feature_cache_mb=0)
 device.rom
 import edgecl.heads.parts.training
-if kind == "byte":
-    faults.cut_at_byte(int(moment)).arm()
+armed = []
 def progress(stage, done, total):
+    if kind == "byte" and stage == "learning the plugs" and not armed:  # the caches are written before that
+        armed.append(faults.cut_at_byte(int(moment)).arm())
     if kind == "kill" and stage == "learning the plugs" and done >= int(moment):
         os.kill(os.getpid(), signal.SIGKILL)
 device.learn("stripes", data, method="clr", sockets="{SOCKETS}", progress=progress)
@@ -291,7 +291,6 @@ def test_a_process_that_is_killed_loses_at_most_an_epoch(
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == -signalled, done.stderr
     assert left(home) == [{"kill": "stripes.safetensors", "byte": "stripes.safetensors.part"}[kind]]
@@ -307,6 +306,6 @@ def test_auto_tells_in_the_bundle_what_it_tried_and_why(device, stripes: Path) -
     edge: EdgeDevice = device(threads=1)
     report = edge.learn("stripes", stripes, method="auto", sockets=SOCKETS, budget=600)
     chosen = edge.bundle(report.digest).report["chosen"]
-    assert set(chosen["tried"]) == {"linear", "bb", "clr"} and chosen["skipped"] == {}
+    assert {"linear", "clr"} <= set(chosen["tried"]) and chosen["skipped"] == {}  # bb only where clr does not convince
     assert report.method in chosen["tried"] and chosen["why"].startswith(f"{report.method}: ")
     assert left(edge.home) == []

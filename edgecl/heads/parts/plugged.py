@@ -63,7 +63,7 @@ def learn(
     fitting = session.clock()
     on_plain = discriminant.fit(unit_sqrt(plain), y, k)
     per_fit = session.clock() - fitting
-    key = _key(rom, method, recipe, sides, seed, task, pixels, training.TORCH)
+    key = _key(rom, method, recipe, sides, seed, task, pixels, training.kernels())
     trained = training.run(task, rom, pixels, held, recipe, sides, seed, key, session, started, per_fit)
     with settled(session.say):
         return _head(task, rom, method, sides, held, on_plain, trained, pixels, false_reject, session)

@@ -75,7 +75,7 @@ def run(
     rows = _some(y, held, seed) if n > MOST_PICTURES else np.arange(n)
     train = rows[~held[rows]]
     epochs = recipe.main_epochs(len(train))
-    per_lower, per_step, resident = _probe(network, rom, pixels, task.features, session)
+    per_lower, per_step, resident = _probe(network, rom, pixels, session)
     passes = (recipe.variants + 1) * n, epochs * len(train) + recipe.refresh * len(rows)
     view_bytes = passes[0] * network.bytes_each
     below = passes[0] if view_bytes <= VIEW_BYTES else passes[1]  # what is not kept is computed when it is used
@@ -168,6 +168,11 @@ def run(
     return Trained(network.plugs(), tried, with_plugs, report)
 
 
+def kernels() -> str:
+    """What the bits of a sum depend on besides its terms."""
+    return f"torch {TORCH}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def _too_slow(task: Task, session: Session, seconds: float) -> ConfigError:
     return ConfigError(
         f"'{task.name}': after {seconds:.0f} s of learning the plugs, the budget of {session.budget:.0f} s leaves no time "
@@ -202,7 +207,7 @@ def _device(rom: Rom) -> str:
     return "cpu"
 
 
-def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, plain: Floats, session: Session) -> tuple[float, float, int]:
+def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session) -> tuple[float, float, int]:
     """Seconds a picture below and above the cut, and the process's memory in bytes with one pass of the learning in it."""
     some = np.resize(np.arange(len(pixels)), crossfit.PART)
     views = Views(pixels[some], rom.preprocess, network.lower, variants=0, seed=0, limit=0, device=network.device)
@@ -218,7 +223,7 @@ def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, plain: Floats, sess
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     with torch.no_grad():
         found = network.upper(views.batch(0, rows)).float().cpu().numpy()
-    agreement = compare(plain[some], found)
+    agreement = compare(rom.features(pixels[some]), found)
     if not agreement.cosine >= _ALIKE:
         raise RomError(
             f"the network of ROM {rom.rom_id[:12]} as plugs learn in it answers otherwise than the ROM on {rom.runtime} "
