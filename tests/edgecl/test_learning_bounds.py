@@ -62,6 +62,13 @@ def same(a: Head, b: Head) -> bool:
     )  # fmt: skip
 
 
+def threads() -> int:
+    """Of PyTorch in this process, which other tests may have set."""
+    from edgecl.rom.torch_compat import torch
+
+    return int(torch.get_num_threads())
+
+
 def left(home: Path) -> list[str]:
     """What a learning has left on disk besides the bank."""
     return sorted(path.name for path in (home / "learning").glob("*"))
@@ -291,6 +298,7 @@ def test_a_process_that_is_killed_loses_at_most_an_epoch(
         capture_output=True,
         text=True,
         timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads())},  # a state belongs to its number of threads
     )
     assert done.returncode == -signalled, done.stderr
     assert left(home) == [{"kill": "stripes.safetensors", "byte": "stripes.safetensors.part"}[kind]]
