@@ -14,7 +14,9 @@ import resource
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,10 @@ from edgecl.pictures.reading import read_features
 from edgecl.types import Task
 
 
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", type=Path)
@@ -44,13 +50,14 @@ def main() -> None:
     options = parser.parse_args()
     methods, tuned = options.methods.split(","), [t for t in options.finetune.split(",") if t]
     tasks = [t for t in find_tasks(options.tasks) if not options.only or t.name in options.only.split(",")]
-    rows: dict[str, dict[str, dict[str, float]]] = {}
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
     anchors, tests = {}, {}
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     with tempfile.TemporaryDirectory() as place, EdgeDevice(place, rom=options.rom, cache=home() / "cache", say=say) as device:
         rom = device.rom
         for one in tasks:
-            train, test = (read_features(rom, p, device.feature_cache()) for p in (one.train, one.test))
+            with closing(device.feature_cache()) as cache:
+                train, test = (read_features(rom, pictures, cache) for pictures in (one.train, one.test))
+            train, _ = train.without_repetitions(np.asarray(one.train_labels))
             y, y_test = np.asarray(one.train_labels)[train.kept], np.asarray(one.test_labels)[test.kept]
             pixels = [decode(one.test[i], rom.preprocess) for i in test.kept]
             task = Task(one.name, one.classes, train.features, y, tuple(one.train[i] for i in train.kept))
@@ -76,8 +83,8 @@ def main() -> None:
                 own["auto"] = {
                     **own[choice.winner],
                     "seconds": round(sum(own[m]["seconds"] for m in learned), 1),
-                    "chose": choice.winner,  # type: ignore[dict-item]
-                    "gains": {m: r["expected_gain"] for m, r in choice.rows.items()},  # type: ignore[dict-item]
+                    "chose": choice.winner,
+                    "gains": {m: r["expected_gain"] for m, r in choice.rows.items()},
                 }
             if one.name in tuned:
                 began = time.perf_counter()

@@ -12,6 +12,8 @@ from hypothesis import settings as hypothesis_settings
 from PIL import Image, ImageDraw
 
 from edgecl.device import EdgeDevice
+from edgecl.rom.base import Rom
+from edgecl.rom.opening import open_rom
 
 TINY = "test_efficientnet"  # timm's backbone for tests: 0.8 MB, 256 features, 160 px
 SHARED_TASKS = Path(__file__).resolve().parents[2] / "shared" / "data" / "tasks"
@@ -44,6 +46,13 @@ def tiny_rom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from export.seal import seal
 
     return seal(tmp_path_factory.mktemp("rom") / "tiny", TINY, "random").folder
+
+
+@pytest.fixture(scope="module")
+def rom(tiny_rom: Path) -> Iterator[Rom]:
+    """The tiny ROM, open on the default runtime."""
+    with open_rom(tiny_rom, threads=1) as opened:
+        yield opened
 
 
 @pytest.fixture

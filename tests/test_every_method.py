@@ -29,12 +29,6 @@ def ids(value: object) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def rom(tiny_rom: Path) -> Rom:
-    with open_rom(tiny_rom, threads=1) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def reference(tiny_rom: Path) -> Rom:
     with open_rom(tiny_rom, "pytorch", threads=1) as opened:
         yield opened

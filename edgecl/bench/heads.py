@@ -18,7 +18,7 @@ from edgecl.bench import footprint
 from edgecl.bench.conditions import conditions
 from edgecl.bench.latency import Turns, summarise, take_turns
 from edgecl.bench.report import Figure, Report, Target
-from edgecl.bench.suite import FEW, MIXED, Place
+from edgecl.bench.suite import FEW, MIXED, Place, measured, take
 from edgecl.pictures.reading import Progress, silent
 from edgecl.rom.base import Rom
 from edgecl.rom.lru import give_back
@@ -51,20 +51,8 @@ def run(place: Place, settings: HeadSettings, progress: Progress = silent) -> Re
     with open_rom(place.rom, place.runtime, place.device, place.threads) as rom:
         bench = HeadBench(rom, place, settings)
         steps = (bench.memory, bench.one_head, bench.switching, bench.mixed, bench.cold)
-        for number, step in enumerate(steps):
-            progress(f"measuring: {step.__name__.replace('_', ' ')}", number, len(steps))
-            step()
-        progress("measuring: done", len(steps), len(steps))
-        image = rom.image
-        about = {
-            "rom_id": rom.rom_id,
-            "backbone": image.backbone,
-            "features": rom.width,
-            "size": rom.preprocess.size,
-            "precision": image.precision,
-            "bytes": footprint.on_disk(image.folder),
-        }
-        return Report(state | {"provider": rom.provider}, about, asdict(settings), bench.figures, bench.notes)
+        take(steps, progress)
+        return Report(state | {"provider": rom.provider}, measured(rom), asdict(settings), bench.figures, bench.notes)
 
 
 class HeadBench:

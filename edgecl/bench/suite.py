@@ -105,23 +105,33 @@ def run(place: Place, settings: Settings, progress: Progress = silent) -> Report
         bench = Bench(place, settings, Path(folder))
         try:
             steps = (bench.steps, bench.few, bench.mixed, bench.many, bench.mapper_alone, bench.learn, bench.start, bench.bytes)
-            for number, step in enumerate(steps):
-                progress(f"measuring: {step.__name__.replace('_', ' ')}", number, len(steps))
-                step()
-            progress("measuring: done", len(steps), len(steps))
-            rom = bench.rom
-            image = rom.image
-            about = {
-                "rom_id": rom.rom_id,
-                "backbone": image.backbone,
-                "features": rom.width,
-                "size": rom.preprocess.size,
-                "precision": image.precision,
-                "bytes": footprint.on_disk(image.folder),
-            }
-            return Report(state | {"provider": rom.provider}, about, asdict(settings), bench.figures, bench.notes)
+            take(steps, progress)
+            return Report(
+                state | {"provider": bench.rom.provider}, measured(bench.rom), asdict(settings), bench.figures, bench.notes
+            )
         finally:
             bench.close()
+
+
+def take(steps: Sequence[Callable[[], None]], progress: Progress) -> None:
+    """Run the steps, saying which one it is."""
+    for number, step in enumerate(steps):
+        progress(f"measuring: {step.__name__.replace('_', ' ')}", number, len(steps))
+        step()
+    progress("measuring: done", len(steps), len(steps))
+
+
+def measured(rom: Rom) -> dict[str, Any]:
+    """What a report says of the ROM that it speaks of."""
+    image = rom.image
+    return {
+        "rom_id": rom.rom_id,
+        "backbone": image.backbone,
+        "features": rom.width,
+        "size": rom.preprocess.size,
+        "precision": image.precision,
+        "bytes": footprint.on_disk(image.folder),
+    }
 
 
 class Bench:

@@ -1,7 +1,7 @@
 """Plugs as constants of the ROM's graph: an ONNX file of its own, as fast as the plain one.
 
 A shift becomes part of the convolution's bias. A kernel becomes one depthwise convolution behind it, which carries the norm's
-scale and offset, while the convolution gets its raw weights back (see `sockets.absolute`). Sockets without a plug stay as
+scale and offset, while the convolution gets its raw weights back (see `Sites.laid_out`). Sockets without a plug stay as
 they are, so a head that acts only near the end costs nothing before it.
 
 All numbers that a head can change are laid out in one vector (`Sites`), so that they can be computed without the graph.

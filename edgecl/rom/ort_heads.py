@@ -93,9 +93,10 @@ class OrtHeads:
             with contextlib.suppress(OSError):  # a full or read-only disk costs the cache, not the answer
                 path.parent.mkdir(parents=True, exist_ok=True)
                 data = made.to_bytes()
-                with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                    file.write(data)
-                Path(file.name).rename(path)
+                with tempfile.TemporaryDirectory(prefix="edgecl-", dir=path.parent) as folder:
+                    half = Path(folder) / path.name
+                    half.write_bytes(data)
+                    half.rename(path)
                 path.with_suffix(".sha256").write_text(hashlib.sha256(data).hexdigest())
         return made
 

@@ -1,4 +1,4 @@
-"""The ROM in PyTorch: the reference that exports are compared with, and later the place where plugs learn."""
+"""The ROM in PyTorch: the reference that exports are compared with. Plugs learn in a folded copy (`heads.parts.folded`)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ into this form without loss (`fold`), and no division by a small batch-norm gain
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,7 @@ from edgecl.types import Arrays, Floats
 
 Doubles = NDArray[np.float64]
 MAX_SIDE = 7  # of a plug's kernel
-LARGEST = 1e4  # of a plug's number: far above what learning makes, far below what overflows half precision downstream
+LARGEST = 1e4  # of a plug's number: far above what learning makes. What it does further on is tried when it is imported
 
 
 @dataclass(frozen=True)
@@ -182,16 +182,8 @@ def fold(
     return shift.astype(np.float32), difference.astype(np.float32)
 
 
-def absolute(kernel: Floats, rom: Norm | None) -> Floats:
-    """A plug's kernel (C, K, K) with the ROM's own scale in its centre: y = absolute (*) c + offset + shift."""
-    out = kernel.astype(np.float64).copy()
-    side = kernel.shape[-1]
-    out[:, side // 2, side // 2] += rom.scale if rom else 1.0
-    return out.astype(np.float32)
-
-
-def onward(socket: Socket, shift: Doubles, weight: Doubles, rom: Norm | None) -> Doubles:
-    """The shift of `socket` as a shift (C',) of the pointwise convolution that alone reads it; weight: (C', C, 1, 1).
+def onward(shift: Doubles, weight: NDArray[Any], rom: Norm | None) -> Doubles:
+    """A shift (C,) as a shift (C',) of the pointwise convolution that alone reads it; weight: (C', C, 1, 1).
 
     Exact, because a 1x1 convolution has no border: W(c + b) = W c + W b. So a bias after a depthwise convolution without
     norm need not travel.
@@ -209,8 +201,3 @@ def norm_of(socket: Socket, weights: Mapping[str, Any]) -> Norm | None:
     gain = np.asarray(weights.get(f"{socket.norm}.weight", ones), np.float64)
     shift = np.asarray(weights.get(f"{socket.norm}.bias", 0 * ones), np.float64)
     return Norm(gain, shift, g["running_mean"], g["running_var"], socket.eps)
-
-
-def last(sockets: Sequence[Socket], n: int | None) -> tuple[Socket, ...]:
-    """The n deepest sockets; all for None."""
-    return tuple(sockets) if n is None else tuple(sockets[max(0, len(sockets) - n) :])

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from edgecl.heads.base import Head, Session
 from edgecl.heads.parts import crossfit, training
 from edgecl.heads.parts.recipe import Recipe
 from edgecl.rom.base import Rom
-from edgecl.rom.opening import open_rom
 from edgecl.types import Task
 from firmware_sim.faults import small_disk
 
@@ -138,12 +137,6 @@ def test_bounds_that_are_granted_are_kept(device, stripes: Path) -> None:
     stated = edge.bundle(report.digest).report
     assert stated["validation_accuracy"] == report.validation_accuracy
     assert stated["training"]["epochs"] == EPOCHS + REFRESH and not stated["training"]["stopped_early"]
-
-
-@pytest.fixture(scope="module")
-def rom(tiny_rom: Path) -> Iterator[Rom]:
-    with open_rom(tiny_rom, threads=1) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

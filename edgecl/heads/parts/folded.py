@@ -97,7 +97,7 @@ class FoldedNetwork:
     """The ROM's network with plugs that learn, cut below the first of them.
 
     lower: picture -> what is there just below the first socket in use; never changes.   upper: from there to features.
-    is_cut: False where the network cannot be cut; `lower` then does nothing.
+    Where it cannot be cut, `lower` does nothing.
     """
 
     def __init__(self, image: RomImage, sides: Mapping[str, int], device: str = "cpu", weights: bool = False) -> None:
@@ -129,8 +129,6 @@ class FoldedNetwork:
             conv.offset.requires_grad_(True)
         halves = cut(network, next(iter(sides)), (PlugConv, _Act)) if sides else None
         self.lower, self.upper = halves or (nn.Identity(), network)
-        self.is_cut = halves is not None
-        self.bytes_each = 0  # of one picture between the halves, in half precision; set by whoever has run one
         for name, side in sides.items():
             conv = self.convs[name]
             conv.shift = torch.zeros(conv.socket.channels, device=device, requires_grad=True)

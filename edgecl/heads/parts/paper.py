@@ -20,7 +20,7 @@ from edgecl.heads.parts.recipe import choose, hold_out, read_pixels
 from edgecl.rom.base import Rom
 from edgecl.rom.preprocess import normalise
 from edgecl.rom.pytorch import load_network
-from edgecl.rom.sockets import Norm, Plugs, Socket, fold
+from edgecl.rom.sockets import Norm, Plugs, Socket, fold, onward
 from edgecl.rom.surgery import Tensor, depthwise, scrambled_bias
 from edgecl.rom.torch_compat import torch
 from edgecl.types import Floats, Ints, Pixels, Task
@@ -98,6 +98,11 @@ class Reprogrammed(torch.nn.Module):
         with torch.no_grad():
             for value in self.linear.parameters():
                 value.uniform_(-(width**-0.5), width**-0.5, generator=generator)
+
+    def convolution(self, name: str) -> Any:
+        """The frozen convolution of that socket."""
+        module = self.network.get_submodule(name)
+        return module[0] if isinstance(module, nn.Sequential) else module
 
     def norms(self) -> dict[str, Any]:
         """Socket name -> the norm behind it."""
@@ -263,6 +268,13 @@ def _folded(model: Reprogrammed, task: str) -> Plugs:
             shift[socket.name] = s
         if d is not None:
             kernel[socket.name] = d
+    by_name = {socket.name: socket for socket in model.sockets}
+    for name in [s.name for s in model.sockets if s.feeds in by_name and s.name in shift and s.name not in kernel]:
+        after = by_name[name].feeds
+        if after not in kernel:  # the bias moves on through the 1x1 convolution, exactly, and need not travel
+            weight = model.convolution(after).weight.detach().numpy()
+            moved = onward(shift.pop(name).astype(np.float64), weight, original.get(after))
+            shift[after] = (shift.get(after, 0) + moved).astype(np.float32)
     if not shift and not kernel:
         raise RomError(f"'{task}': the recipe has learned nothing behind any socket")
     return Plugs(shift=shift, kernel=kernel)

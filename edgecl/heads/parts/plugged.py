@@ -3,9 +3,9 @@
 A head with plugs reads two sets of features: the plain ones, which the mapper needs anyway, and those of the network with
 its plugs. Each has its own closed-form map; the scores are their weighted sum.
 
-A fifth of the pictures is held out while the plugs learn. On it the weight, the temperature and the thresholds are set and
-the validation accuracy is measured, honestly: neither plugs nor maps have seen those pictures. Then the plugs go on for a few
-short epochs over all pictures, so that nothing is wasted; the stated accuracy is that of before, and errs on the low side.
+A fifth of the pictures is held out while the plugs learn. On it two numbers, weight and temperature, and the threshold are set,
+and the validation accuracy is measured: the plugs have not seen those pictures, and the maps leave each one out. Then the plugs
+go on for a few short epochs over all pictures, so that nothing is wasted; the stated accuracy is that of before.
 """
 
 from __future__ import annotations

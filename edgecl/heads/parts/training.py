@@ -75,19 +75,18 @@ def run(
     rows = _some(y, held, seed) if n > MOST_PICTURES else np.arange(n)
     train = rows[~held[rows]]
     epochs = recipe.main_epochs(len(train))
-    per_lower, per_step, resident = _probe(network, rom, pixels, session)
+    per_lower, per_step, bytes_each, resident = _probe(network, rom, pixels, session)
     passes = (recipe.variants + 1) * n, epochs * len(train) + recipe.refresh * len(rows)
-    view_bytes = passes[0] * network.bytes_each
-    below = passes[0] if view_bytes <= VIEW_BYTES else passes[1]  # what is not kept is computed when it is used
-    kept = view_bytes <= VIEW_BYTES
+    kept = passes[0] * bytes_each <= VIEW_BYTES
+    below = passes[0] if kept else passes[1]  # what is not kept is computed when it is used
     # At the end: four looks at what was learned, one of them by the runtime, and as many fits.
     tail = 4 * (n * (per_step / 2 + (0 if kept else per_lower)) + per_fit)
     spent = session.clock() - started
     estimate = spent + below * per_lower + passes[1] * per_step + (epochs + recipe.refresh) * crossfit.FOLDS * per_fit + tail
-    view_bytes = view_bytes if kept else 0
     session.say(
         f"'{task.name}': plugs for {len(sides)} of {len(rom.image.sockets)} sockets, {epochs} + {recipe.refresh} epochs of "
-        f"{len(train)} pictures in PyTorch ({device}); about {estimate:.0f} s and {(resident + view_bytes) / 1e9:.1f} GB"
+        f"{len(train)} pictures in PyTorch ({device}); about {estimate:.0f} s and "
+        f"{(resident + kept * passes[0] * bytes_each) / 1e9:.1f} GB"
     )
     if session.budget is not None and estimate > session.budget:
         room = max(0.0, session.budget)
@@ -207,11 +206,14 @@ def _device(rom: Rom) -> str:
     return "cpu"
 
 
-def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session) -> tuple[float, float, int]:
-    """Seconds a picture below and above the cut, and the process's memory in bytes with one pass of the learning in it."""
+def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session) -> tuple[float, float, int, int]:
+    """Try everything once before the work: that the network is the ROM's, and that the runtime takes such plugs.
+
+    Returns seconds a picture below and above the cut, bytes of a picture at the cut, and bytes of the process's memory with
+    one pass of the learning in it.
+    """
     some = np.resize(np.arange(len(pixels)), crossfit.PART)
     views = Views(pixels[some], rom.preprocess, network.lower, variants=0, seed=0, limit=0, device=network.device)
-    network.bytes_each = views.bytes_each
     rows = np.arange(crossfit.PART)
     seconds = []
     for _ in range(2):  # the first one also builds the kernels
@@ -229,9 +231,6 @@ def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session) -
             f"the network of ROM {rom.rom_id[:12]} as plugs learn in it answers otherwise than the ROM on {rom.runtime} "
             f"({agreement}); only linear heads can be learned on it"
         )
-    sides = {name: 0 if conv.kernel is None else conv.kernel.shape[-1] for name, conv in network.convs.items()}
-    nothing = {name: np.zeros(conv.socket.channels, np.float32) for name, conv in network.convs.items()}
-    kernels = {name: np.zeros((len(nothing[name]), s, s), np.float32) for name, s in sides.items() if s}
-    rom.features(pixels[:1], Plugs(shift=nothing, kernel=kernels))  # a runtime that cannot take them says so now
+    rom.features(pixels[:1], network.plugs())  # still zeros; a runtime that cannot take them says so now
     lower, step = seconds[-1]
-    return lower / crossfit.PART, step / crossfit.PART, peak
+    return lower / crossfit.PART, step / crossfit.PART, views.bytes_each, peak

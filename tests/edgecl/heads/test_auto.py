@@ -17,7 +17,6 @@ from edgecl.heads import auto, linear
 from edgecl.heads.base import QUIET, Head, Learned, Session
 from edgecl.heads.parts.recipe import hold_out
 from edgecl.rom.base import Rom
-from edgecl.rom.opening import open_rom
 from edgecl.types import Task
 
 Y = np.arange(300) % 3
@@ -82,12 +81,6 @@ def test_settings() -> None:
 
 
 # -- trying
-
-
-@pytest.fixture(scope="module")
-def rom(tiny_rom: Path) -> Rom:
-    with open_rom(tiny_rom, threads=1) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

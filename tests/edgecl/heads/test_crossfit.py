@@ -19,7 +19,6 @@ from edgecl.heads.parts.recipe import read_pixels
 from edgecl.heads.parts.views import Views, features
 from edgecl.rom.base import Rom
 from edgecl.rom.image import WEIGHTS, weights_digest
-from edgecl.rom.opening import open_rom
 from edgecl.rom.sockets import Plugs
 from edgecl.rom.torch_compat import torch
 from edgecl.types import Task
@@ -29,12 +28,6 @@ EPOCHS, BATCH = 3, 8
 
 class Cut(Exception):
     """The end of the process, as far as one test can have it."""
-
-
-@pytest.fixture(scope="module")
-def rom(tiny_rom: Path) -> Rom:
-    with open_rom(tiny_rom, threads=1) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,15 +16,8 @@ from edgecl.heads.parts import discriminant
 from edgecl.metrics.accuracy import softmax
 from edgecl.metrics.calibration import expected_calibration_error
 from edgecl.rom.base import Rom
-from edgecl.rom.opening import open_rom
 from edgecl.space import unit_sqrt
 from edgecl.types import Task
-
-
-@pytest.fixture(scope="module")
-def rom(tiny_rom: Path) -> Rom:
-    with open_rom(tiny_rom, threads=1) as opened:
-        yield opened
 
 
 def learn(task: Task, rom: Rom, **options: object) -> Learned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from edgecl.rom.opening import open_rom
 from edgecl.rom.preprocess import Preprocess
 from edgecl.rom.pytorch import feature_network, load_network
 from edgecl.rom.sockets import Plugs
-from edgecl.rom.surgery import find_sockets
+from edgecl.rom.surgery import fill, find_sockets, install
 from edgecl.rom.torch_compat import torch
 from edgecl.types import Task
 
@@ -270,3 +271,30 @@ def test_bounds_that_the_recipe_cannot_keep_are_refused_before_any_work(
     for session, words in ((Session(budget=1e6), "budget"), (Session(head_bytes=size // 2), "bytes")):
         with pytest.raises(ConfigError, match=words):
             module.learn(task, rom, config, None, session)
+
+
+def test_biases_that_can_move_on_do_not_travel() -> None:
+    """Xception: 50,312 learned biases travel as 27,264 shifts, and the network answers as with all of them."""
+    network = feature_network("legacy_xception")
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d):  # as trained ones do, random ones of this depth let nothing through
+                module.weight.normal_(0, (2 / module.weight[0].numel()) ** 0.5, generator=torch.Generator().manual_seed(0))
+    sockets = find_sockets(network, 71)
+    model = Reprogrammed(network, sockets, lambda s: Bias(s.channels), 2048, 2, 0)
+    generator = torch.Generator().manual_seed(1)
+    for layer in model.layers.values():
+        layer.beta.data.normal_(0, 0.1, generator=generator)
+    plugs = paper._folded(model, "x")
+    assert sum(v.size for v in plugs.shift.values()) == 27_264 and not plugs.kernel
+    x = torch.rand((1, 3, 71, 71), generator=generator)
+    with torch.no_grad():
+        learned = model.network(x)
+        for layer in model.layers.values():
+            layer.beta.zero_()
+        places = install(model.network, [replace(s, name=f"{s.name}.0") for s in sockets])
+        plain = model.network(x)
+        fill(places, [Plugs(shift={f"{name}.0": value for name, value in plugs.shift.items()})])
+        folded = model.network(x)
+    scale = float((learned - plain).abs().max())
+    assert scale > 0.1 and float((folded - learned).abs().max()) < 1e-4 * scale

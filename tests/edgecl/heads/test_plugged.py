@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,9 @@ from edgecl.heads.base import Head, Learned, Session
 from edgecl.heads.parts import plugged, training
 from edgecl.heads.parts.recipe import hold_out, read_pixels
 from edgecl.rom.base import Rom
-from edgecl.rom.opening import open_rom
 from edgecl.types import Task
 
 CONFIG = clr.Config(epochs=1, sockets="last:5")
-
-
-@pytest.fixture(scope="module")
-def rom(tiny_rom: Path) -> Iterator[Rom]:
-    with open_rom(tiny_rom, threads=1) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -19,17 +16,10 @@ from edgecl.heads.parts.recipe import read_pixels
 from edgecl.learners.finetune import FineTuned
 from edgecl.rom.base import Rom
 from edgecl.rom.image import WEIGHTS
-from edgecl.rom.opening import open_rom
 from edgecl.rom.pytorch import load_network
 from edgecl.types import Task
 
 EPOCHS = 3
-
-
-@pytest.fixture(scope="module")
-def rom(tiny_rom: Path) -> Iterator[Rom]:
-    with open_rom(tiny_rom, threads=1) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from edgecl.checks.roms import pictures, plugs_for
-from edgecl.errors import RomError, RomMismatch
+from edgecl.errors import ConfigError, RomError, RomMismatch
+from edgecl.heads.parts.recipe import choose
 from edgecl.rom.image import MANIFEST, RomImage
 from edgecl.rom.opening import open_rom
-from edgecl.rom.sockets import Norm, Plugs, Socket, absolute, fold, last, onward
+from edgecl.rom.sites import Sites
+from edgecl.rom.sockets import Norm, Plugs, Socket, fold, onward
 
 RNG = np.random.default_rng(0)
 SOCKET = Socket("conv", 4, 3, norm="bn", eps=1e-3)
@@ -83,7 +85,9 @@ def test_identity_kernels_fold_into_zeros() -> None:
 
 def test_absolute_kernel_does_the_whole_of_norm_and_plug() -> None:
     n, c, kernel = norm(), RNG.normal(size=(4, 6, 6)), RNG.normal(size=(4, 3, 3)).astype(np.float32)
-    whole = convolved(c, absolute(kernel, n)) + n.offset[:, None, None]
+    sites = Sites.laid_out(((SOCKET.name, 3),), {SOCKET.name: n.offset}, {SOCKET.name: n.scale})
+    absolute = sites.part(sites.filled(Plugs(kernel={SOCKET.name: kernel})), "kernel", SOCKET.name).reshape(4, 3, 3)
+    whole = convolved(c, absolute) + n.offset[:, None, None]
     np.testing.assert_allclose(whole, by_definition(c, n, None, kernel), atol=1e-5)
 
 
@@ -91,7 +95,7 @@ def test_a_depthwise_bias_moves_on_through_a_pointwise_convolution() -> None:
     n, beta, weight = norm(6), RNG.normal(size=4), RNG.normal(size=(6, 4, 1, 1))
     c = RNG.normal(size=(4, 3, 3))
     there = normed(np.einsum("oi,ihw->ohw", weight[:, :, 0, 0], c + beta[:, None, None]), n)
-    here = by_definition(np.einsum("oi,ihw->ohw", weight[:, :, 0, 0], c), n, onward(SOCKET, beta, weight, n), None)
+    here = by_definition(np.einsum("oi,ihw->ohw", weight[:, :, 0, 0], c), n, onward(beta, weight, n), None)
     np.testing.assert_allclose(here, there, atol=1e-12)
 
 
@@ -114,8 +118,10 @@ def test_equal_plugs_have_equal_keys_and_any_change_another() -> None:
 
 def test_last_sockets() -> None:
     sockets = [Socket(str(i), 1, 1) for i in range(5)]
-    assert [s.name for s in last(sockets, 2)] == ["3", "4"]
-    assert len(last(sockets, None)) == len(last(sockets, 9)) == 5 and last(sockets, 0) == ()
+    assert [s.name for s in choose(sockets, "last:2")] == ["3", "4"]
+    assert len(choose(sockets, "all")) == len(choose(sockets, "last:9")) == 5 and len(choose(sockets, "deep")) == 3
+    with pytest.raises(ConfigError, match="last:N"):
+        choose(sockets, "last:0")
 
 
 # -- a manifest is untrusted

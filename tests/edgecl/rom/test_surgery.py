@@ -124,7 +124,7 @@ def test_xceptions_biases_fold_to_half_without_loss() -> None:
         target, bias = s, biases[s.name]
         if s.feeds:
             target = found[s.feeds]
-            shift = onward(s, bias, state[f"{s.feeds}.weight"], norm_of(target, state))
+            shift = onward(bias, state[f"{s.feeds}.weight"], norm_of(target, state))
         else:
             shift, _ = fold(s, norm_of(s, state), bias=bias)
         folded[target.name] = folded.get(target.name, 0) + shift
