@@ -36,7 +36,7 @@ class HeadSettings:
 
     heads: int = 64
     openings: int = 5  # of a ROM, for heads that nothing is ready for
-    turns: Turns = field(default_factory=lambda: Turns(rounds=40))
+    turns: Turns = field(default_factory=lambda: Turns(rounds=120))
     heavy: Turns = field(default_factory=lambda: Turns(rounds=8, calls=2))
 
 

@@ -24,9 +24,6 @@ class Target:
     bound: float
     at_most: bool = True
 
-    def __str__(self) -> str:
-        return f"{'<=' if self.at_most else '>='} {self.bound:g}{' x' if self.of == 'ratio' else ''}"
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -132,7 +129,7 @@ def markdown(report: Report, targets_only: bool = False) -> str:
     ]
     if targets_only:
         lines += ["| what | target | measured | verdict |", "|---|---|---|---|"]
-        lines += [f"| {f.name} | {f.target} | {_measured(f)} | {_verdict(f)} |" for f in figures]
+        lines += [f"| {f.name} | {_bound(f)} | {_measured(f)} | {_verdict(f)} |" for f in figures]
     else:
         lines += ["| what | p50 | p90 | p99 | per second | floor p50 | ratio | target | verdict |", "|---" * 9 + "|"]
         lines += [_row(figure) for figure in figures]
@@ -144,12 +141,19 @@ def _row(f: Figure) -> str:
     t = f.timing
     cells = [_quantity(f.value, f.unit), *((_number(t.p90), _number(t.p99), _number(t.throughput)) if t else ("", "", ""))]
     cells += [_quantity(f.floor.p50, "ms") if f.floor else "", f"{f.ratio:.3f}" if f.ratio is not None else ""]
-    return f"| {f.name} | {' | '.join(cells)} | {f.target or ''} | {_verdict(f)} |"
+    return f"| {f.name} | {' | '.join(cells)} | {_bound(f)} | {_verdict(f)} |"
 
 
 def _measured(f: Figure) -> str:
     times = f"{f.ratio:.3f} x ({_quantity(f.value, f.unit)}" if f.ratio is not None else ""
     return f"{times} against {_quantity(f.floor.p50, 'ms')})" if times and f.floor else _quantity(f.value, f.unit)
+
+
+def _bound(f: Figure) -> str:
+    if f.target is None:
+        return ""
+    bound = f"{f.target.bound:g} x" if f.target.of == "ratio" else _quantity(f.target.bound, f.unit)
+    return f"{'<=' if f.target.at_most else '>='} {bound}"
 
 
 def _verdict(f: Figure) -> str:

@@ -64,7 +64,7 @@ def test_markdown_shows_figures_targets_and_notes():
     assert "- not measured: x" in text
     short = markdown(report(), targets_only=True)
     assert "| infer | <= 1.2 x | 1.100 x (11 ms against 10 ms) | met |" in short
-    assert "| agreement | >= 0.995 | 99.00% | **missed** |" in short
+    assert "| agreement | >= 99.50% | 99.00% | **missed** |" in short
     assert "| bytes" not in short
 
 
