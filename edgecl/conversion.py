@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgecl import registry
+from edgecl.config import DeviceConfig
 from edgecl.device import EdgeDevice
 from edgecl.errors import DataError, PictureError, RomMismatch
 from edgecl.metrics.accuracy import softmax
@@ -75,23 +76,16 @@ class Change:
         )
 
 
-def relearn(bundle: Bundle, data: Path, to: Rom, progress: Progress = silent) -> Bundle:
-    """The bundle's task, learned again on `to` by the same method and recipe from its pictures: head and anchors are fresh.
+def relearn(bundle: Bundle, data: Path, to: Rom, config: DeviceConfig, progress: Progress = silent) -> Bundle:
+    """The bundle's task, learned again on `to` by the same method and options from its pictures: head and anchors are fresh.
 
-    data: the task's pictures, as `EdgeDevice.learn` takes them; their classes must be the head's.
+    data: the task's pictures, as `EdgeDevice.learn` takes them; their classes must be the head's.   config: of the device.
     Raises DataError for pictures of other classes, and RomMismatch for what `require_convertible` refuses.
     """
     require_convertible(bundle, to)
-    settings = bundle.head.settings
-    with tempfile.TemporaryDirectory(prefix="edgecl-convert-") as place, EdgeDevice(place, rom=to.image.folder) as own:
-        own.learn(
-            bundle.task,
-            data,
-            method=bundle.head.method,
-            recipe=str(settings.get("recipe", "default")),
-            seed=int(bundle.provenance.get("seed", 0)),
-            progress=progress,
-        )
+    options = dataclasses.asdict(config) | {"rom": to.image.folder}
+    with tempfile.TemporaryDirectory(prefix="edgecl-convert-") as place, EdgeDevice(place, **options) as own:
+        own.learn(bundle.task, data, **_learned_by(bundle), progress=progress)
         fresh = from_bytes(own.export(bundle.task))
     if set(fresh.head.classes) != set(bundle.head.classes):
         strange = sorted(set(fresh.head.classes) ^ set(bundle.head.classes))
@@ -99,6 +93,23 @@ def relearn(bundle: Bundle, data: Path, to: Rom, progress: Progress = silent) ->
             f"{data} has other classes than '{bundle.task}': {', '.join(strange[:5])}; give the task's own pictures"
         )
     return _told(fresh, bundle, {"how": "learned again"})
+
+
+def _learned_by(bundle: Bundle) -> dict[str, Any]:
+    """Method and options by which the head was learned, as far as its bundle says so in words that mean something.
+
+    What `auto` chose is learned again by that method. Words that a method does not know are refused by it.
+    """
+    said = bundle.provenance.get("learned_by")
+    said = said if isinstance(said, dict) else {}
+    method, seed = said.get("asked"), said.get("seed")
+    of_this_head = isinstance(method, str) and registry.METHODS.get(method, ("", {}))[0] == registry.HEADS[bundle.head.method]
+    options = {key: said[key] for key in ("recipe", "sockets") if isinstance(said.get(key), str)}
+    return {
+        "method": method if of_this_head else bundle.head.method,
+        "seed": seed if isinstance(seed, int) and not isinstance(seed, bool) else 0,
+        **options,
+    }
 
 
 def carry(bundle: Bundle, change: Change, to: Rom) -> Bundle:
@@ -191,7 +202,7 @@ def convert(
         require_convertible(bundle, to)
     if data is not None:
         places = {bundle.task: _place(data, bundle.task, len(bundles) == 1) for bundle in bundles}
-        return {bundle.task: relearn(bundle, places[bundle.task], to, progress) for bundle in bundles}, {}
+        return {bundle.task: relearn(bundle, places[bundle.task], to, device.config, progress) for bundle in bundles}, {}
     for bundle in bundles:
         bundle.head.require_rom(device.rom.rom_id, bundle.task)
     listed = list(expand([str(pictures)]))

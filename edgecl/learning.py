@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from typing import Any
 
@@ -118,6 +118,7 @@ def fit(
         "pictures": len(task),
         "per_class": {name: int(n) for name, n in zip(task.classes, counts, strict=True)},
         "seed": config.seed,
+        "learned_by": {"asked": method, **asdict(config)},
         "versions": versions,
         "runtime": f"{rom.runtime}/{rom.provider}",
     }

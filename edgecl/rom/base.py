@@ -25,6 +25,7 @@ class Rom(ABC):
     mixes: one call of the runtime can give each picture its own plugs; else `features` groups the pictures by their plugs.
     scrambles: it can run BB's biases in the layout of the reference code.
     session_cache: bytes that may be kept for heads with plugs, where the runtime keeps any.
+    threads: of one call, as asked for; 0 leaves it to the runtime. What learns on this ROM keeps to it too.
     """
 
     runtime: str
@@ -33,6 +34,7 @@ class Rom(ABC):
     mixes = False
     scrambles = False
     session_cache = 512 << 20
+    threads = 0
 
     def __init__(self, image: RomImage) -> None:
         self.image = image

@@ -54,7 +54,7 @@ class OrtRom(Rom):
         if device == "cuda" and hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA's libraries from their pip packages, where they are not the system's
         self.mixes = device == "cuda"
-        self._threads = threads
+        self.threads = threads
         if device == "cpu":
             share_arena()
         options = self._options()
@@ -83,7 +83,7 @@ class OrtRom(Rom):
 
     def _options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if self.provider == PROVIDERS["cpu"]:

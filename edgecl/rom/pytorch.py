@@ -65,6 +65,7 @@ class PytorchRom(Rom):
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeUnavailable(f"CUDA was asked for, but torch {torch.__version__} sees no GPU; use --device cpu")
         self.provider = device
+        self.threads = threads
         if threads:
             torch.set_num_threads(threads)
         self.network = load_network(image)

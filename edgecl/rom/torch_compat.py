@@ -7,6 +7,8 @@ transforms; calling them would still, rightly, fail.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,17 @@ from typing import Any
 import torch as torch
 
 _library: Any = None  # a torch.library.Library undoes its definitions when collected
+
+
+@contextmanager
+def limited(threads: int) -> Iterator[None]:
+    """PyTorch on that many threads of the CPU; 0 leaves it as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _declare_missing_operators() -> None:

@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from edgecl.cli.main import app
-from edgecl.conversion import Bounds, Change, convert, require_convertible
+from edgecl.conversion import Bounds, Change, _learned_by, convert, relearn, require_convertible
 from edgecl.device import EdgeDevice
-from edgecl.errors import DataError, RomMismatch, UnknownTask
+from edgecl.errors import ConfigError, DataError, RomMismatch, UnknownTask
 from edgecl.heads.base import Head
 from edgecl.rom.base import Rom
 from edgecl.rom.image import RomImage
@@ -73,6 +73,37 @@ def test_learned_again_is_what_learning_there_gives(learned: EdgeDevice, to: Rom
     assert all(np.array_equal(bundles["colours"].head.arrays[n], v) for n, v in expected.items())
     alone, _ = convert(learned, to, ["colours"], data=pictures_task["colours"])
     assert alone["colours"].head.arrays.keys() == expected.keys(), "the folder of the one task will do"
+
+
+def test_a_head_with_plugs_is_learned_again_by_its_own_method_and_options(device, to: Rom, pictures_task) -> None:
+    pytest.importorskip("torch", reason="plugs learn in PyTorch; pip install 'edgecl[learn]'")
+    edge = device()
+    edge.learn("colours", pictures_task["colours"], method="clr-mixed", seed=3, sockets="last:2")
+    old = from_bytes(edge.export("colours"))
+    bundles, _ = convert(edge, to, data=pictures_task["colours"])
+    new = bundles["colours"]
+    assert new.head.rom_id == to.rom_id and new.provenance["seed"] == 3
+    assert new.provenance["learned_by"] == old.provenance["learned_by"]
+    assert new.head.plugs.kernel.keys() == old.head.plugs.kernel.keys() != set(), "the variant's kernels, behind 1x1 too"
+    assert new.head.plugs.shift.keys() == old.head.plugs.shift.keys()
+
+
+def test_what_a_bundle_says_of_its_learning_is_not_trusted(learned: EdgeDevice, to: Rom, pictures_task) -> None:
+    bundle = from_bytes(learned.export("colours"))
+    plain = {"method": "linear", "seed": 0}
+    for said in (
+        None,
+        7,
+        {},
+        {"asked": "bb", "seed": "1"},
+        {"asked": ["linear"], "seed": True},
+        {"asked": "none", "sockets": 3},
+    ):
+        assert _learned_by(dataclasses.replace(bundle, provenance={"learned_by": said})) == plain
+    for said, words in (({"recipe": "cake"}, "recipe 'cake'"), ({"seed": -1}, "seed")):
+        with pytest.raises(ConfigError, match=words):
+            strange = dataclasses.replace(bundle, provenance={"learned_by": said})
+            relearn(strange, pictures_task["colours"], to, learned.config)
 
 
 def test_too_much_change_is_refused_unless_forced(learned: EdgeDevice, to: Rom, pictures_task) -> None:

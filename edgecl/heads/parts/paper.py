@@ -22,7 +22,7 @@ from edgecl.rom.preprocess import normalise
 from edgecl.rom.pytorch import load_network
 from edgecl.rom.sockets import Norm, Plugs, Socket, fold, onward
 from edgecl.rom.surgery import Tensor, depthwise, scrambled_bias
-from edgecl.rom.torch_compat import torch
+from edgecl.rom.torch_compat import limited, torch
 from edgecl.types import Floats, Ints, Pixels, Task
 
 nn = torch.nn
@@ -141,7 +141,8 @@ def learn_bb(task: Task, rom: Rom, seed: int, false_reject: float, epochs: int, 
 
     model = Reprogrammed(load_network(rom.image), rom.image.sockets, layer, rom.width, len(task.classes), seed)
     learned = [*model.linear.parameters(), *(made.beta for made in model.layers.values())]
-    report = _fit(model, learned, [], task, rom, seed, epochs or 100, 10, lambda epoch: 1e-3, False, session)
+    with limited(rom.threads):
+        report = _fit(model, learned, [], task, rom, seed, epochs or 100, 10, lambda epoch: 1e-3, False, session)
     if scrambled:
         plugs = Plugs(scrambled={name: made.beta.detach().numpy() for name, made in model.layers.items()})
     else:
@@ -174,7 +175,10 @@ def learn_clr(
         penalised += kernels
     learned = [*model.linear.parameters(), *norms, *kernels]
     limit = epochs or 60
-    report = _fit(model, learned, penalised, task, rom, seed, limit, 21, lambda epoch: clr_rate(epoch, limit), True, session)
+    with limited(rom.threads):
+        report = _fit(
+            model, learned, penalised, task, rom, seed, limit, 21, lambda epoch: clr_rate(epoch, limit), True, session
+        )
     return _head("clr", model, _folded(model, task.name), task, rom, seed, false_reject, {**report, "variant": variant})
 
 
@@ -183,6 +187,8 @@ def _require(task: Task, rom: Rom, sockets: Sequence[Socket], sides: Mapping[str
     choose(sockets, "all")
     if session.budget is not None:
         raise ConfigError(f"'{task.name}': the recipe 'paper' runs as long as it takes and keeps no budget; leave --budget out")
+    if session.resume:
+        raise ConfigError(f"'{task.name}': the recipe 'paper' keeps no state on disk to go on from; leave --resume out")
     k = len(task.classes)
     needed = 4 * k * (rom.width + 1) + 2 * sum(s.channels * (1 + sides[s.name] ** 2) for s in sockets)
     if session.head_bytes is not None and needed > session.head_bytes:
@@ -212,10 +218,14 @@ def _fit(
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(learned, lr=1e-3)
     best, best_epoch, kept = -1.0, 1, copy.deepcopy(model.state_dict())
-    epoch, train = 0, np.flatnonzero(~held)
+    epoch, train, stopped = 0, np.flatnonzero(~held), False
+    own = set(model.norms().values())
+    apart = [m for m in model.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m not in own]
     try:
         for epoch in range(1, epochs + 1):
             model.train(batch_statistics)
+            for norm in apart:  # no plug could carry statistics of theirs
+                norm.eval()
             for group in optimizer.param_groups:
                 group["lr"] = rate(epoch)
             order = np.random.default_rng([seed, epoch]).permutation(train)
@@ -235,10 +245,12 @@ def _fit(
     except KeyboardInterrupt:
         if best < 0:
             raise
+        stopped = True
         session.say(f"stopped in epoch {epoch}; the best so far, epoch {best_epoch}, is kept")
     model.load_state_dict(kept)
     model.eval()
-    return {"recipe": "paper", "epochs": epoch, "best_epoch": best_epoch, "validation_pictures": int(held.sum())}
+    training = {"epochs": epoch, "best_epoch": best_epoch, "stopped_early": stopped, "torch": str(torch.__version__)}
+    return {"recipe": "paper", "validation_pictures": int(held.sum()), "training": training}
 
 
 def _input(pixels: Pixels, rom: Rom) -> Tensor:
@@ -312,6 +324,5 @@ def _head(
         "validation_accuracy": round(float((scores[scored].argmax(1) == y[scored]).mean()), 4),
         "validation_pictures": int(scored.sum()),
         "plugs": {"sockets": len(model.sockets), "numbers": plugs.nbytes // 4, "form": form},
-        "training": {"epochs": report["epochs"], "stopped_early": False, "torch": str(torch.__version__)},
     }
     return Learned(Head(method, task.classes, rom.rom_id, head.arrays, settings), scores, report)

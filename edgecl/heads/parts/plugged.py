@@ -53,6 +53,7 @@ def learn(
     """
     try:
         from edgecl.heads.parts import training
+        from edgecl.rom.torch_compat import limited
     except ImportError as error:
         raise MissingDependency(f"'{method}' learns in PyTorch; add the extra: pip install 'edgecl[learn]'") from error
     y, k, plain = task.labels, len(task.classes), task.features
@@ -63,10 +64,11 @@ def learn(
     fitting = session.clock()
     on_plain = discriminant.fit(unit_sqrt(plain), y, k)
     per_fit = session.clock() - fitting
-    key = _key(rom, method, recipe, sides, seed, task, pixels, training.kernels())
-    trained = training.run(task, rom, pixels, held, recipe, sides, seed, key, session, started, per_fit)
-    with settled(session.say):
-        return _head(task, rom, method, sides, held, on_plain, trained, pixels, false_reject, session)
+    with limited(rom.threads):
+        key = _key(rom, method, recipe, sides, seed, task, pixels, training.kernels())
+        trained = training.run(task, rom, pixels, held, recipe, sides, seed, key, session, started, per_fit)
+        with settled(session.say):
+            return _head(task, rom, method, sides, held, on_plain, trained, pixels, false_reject, session)
 
 
 def _key(

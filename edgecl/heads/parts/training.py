@@ -206,6 +206,12 @@ def _device(rom: Rom) -> str:
     return "cpu"
 
 
+def _wait_for(device: str) -> None:
+    """A GPU answers before it has worked."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session) -> tuple[float, float, int, int]:
     """Try everything once before the work: that the network is the ROM's, and that the runtime takes such plugs.
 
@@ -219,8 +225,10 @@ def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session) -
     for _ in range(2):  # the first one also builds the kernels
         at = session.clock()
         x = views.batch(0, rows)
+        _wait_for(network.device)
         middle = session.clock()
         torch.autograd.grad(network.upper(x).square().mean(), [value for _, value in network.parameters()])
+        _wait_for(network.device)
         seconds.append((middle - at, session.clock() - middle))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     with torch.no_grad():

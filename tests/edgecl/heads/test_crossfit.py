@@ -14,12 +14,12 @@ pytest.importorskip("torch", reason="plugs learn in PyTorch; pip install 'edgecl
 from edgecl.checks import synthetic
 from edgecl.heads.parts import crossfit
 from edgecl.heads.parts.checkpoint import Checkpoint
-from edgecl.heads.parts.folded import FoldedNetwork
+from edgecl.heads.parts.folded import FoldedNetwork, PlugConv
 from edgecl.heads.parts.recipe import read_pixels
 from edgecl.heads.parts.views import Views, features
 from edgecl.rom.base import Rom
 from edgecl.rom.image import WEIGHTS, weights_digest
-from edgecl.rom.sockets import Plugs
+from edgecl.rom.sockets import Plugs, Socket
 from edgecl.rom.torch_compat import torch
 from edgecl.types import Task
 
@@ -141,6 +141,23 @@ def test_all_taps_have_a_slope_at_the_first_step(rom: Rom, sides: dict[str, int]
         beside = slope.clone()
         beside[:, 1, 1] = 0
         assert bool(beside.any()) and bool(slope[:, 1, 1].any())
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_bias_slope_is_that_of_the_convolution(padding: int) -> None:
+    """Though it is computed beside it; the activation behind works in place, as those of most networks do."""
+    generator = torch.Generator().manual_seed(0)
+    conv = torch.nn.Conv2d(4, 6, 3, stride=2, padding=padding, groups=2).requires_grad_(False)
+    weight, own = conv.weight.clone(), conv.bias.clone()
+    x = torch.rand((3, 4, 9, 9), generator=generator, requires_grad=True)
+    plugged = PlugConv(conv, Socket("conv", 6, 3), None)
+    plugged.shift = torch.rand(6, generator=generator).requires_grad_(True)
+    shift = plugged.shift.detach().clone().requires_grad_(True)
+    expected = torch.nn.functional.conv2d(x, weight, own + shift, 2, padding, 1, 2).clamp(0, 1).square().sum()
+    found = torch.nn.functional.hardtanh(plugged(x), 0, 1, inplace=True).square().sum()
+    assert torch.allclose(found, expected)
+    for a, b in zip(torch.autograd.grad(found, (x, plugged.shift)), torch.autograd.grad(expected, (x, shift)), strict=True):
+        assert torch.allclose(a, b, atol=1e-5) and bool(a.any())
 
 
 def test_the_schedule_is_one_cycle() -> None:

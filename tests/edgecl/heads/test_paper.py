@@ -115,6 +115,21 @@ def test_clr_on_resnet18_changes_kernels_and_norms_and_no_frozen_weight(
         assert not any(torch.equal(now[part], before) for part, before in parts.items()), f"of {name} something stayed"
 
 
+def test_a_norm_that_no_socket_carries_keeps_its_statistics(
+    caught: list[tuple[Reprogrammed, Plugs]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in networks whose norms come before the convolutions: what is learned there could not travel."""
+    monkeypatch.setattr(paper, "load_network", lambda image: image.network)
+    rom = Resnet18()
+    last = rom.image.sockets[-1]
+    rom.image.sockets = (*rom.image.sockets[:-1], replace(last, norm="", eps=0.0))
+    norm = rom.image.network.get_submodule(last.norm)
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    clr.learn(synthetic.pictures_task(rom, 2, 5), rom, clr.Config(recipe="paper", epochs=1))
+    assert len(caught) == 1
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+
+
 def test_bb_on_resnet18_changes_biases_and_head_only(
     caught: list[tuple[Reprogrammed, Plugs]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,7 +271,8 @@ def test_ctrl_c_keeps_the_best_epoch_and_before_the_first_is_passed_on(rom: Rom,
     said: list[str] = []
     session = Session(progress=interrupting(2), say=said.append)
     learned = module.learn(task, rom, bb.Config(recipe="paper", epochs=9), None, session)
-    assert learned.report["epochs"] == 2 and any("is kept" in line for line in said)
+    report = learned.report["training"]
+    assert report["epochs"] == 2 and report["stopped_early"] and any("is kept" in line for line in said)
     with pytest.raises(KeyboardInterrupt):
         module.learn(task, rom, config, None, Session(progress=interrupting(1)))
 
@@ -268,7 +284,11 @@ def test_bounds_that_the_recipe_cannot_keep_are_refused_before_any_work(
     module, config = METHODS[method]
     size = module.learn(task, rom, config).head.nbytes
     monkeypatch.setattr(paper, "_fit", lambda *rest: pytest.fail("it began to learn"))
-    for session, words in ((Session(budget=1e6), "budget"), (Session(head_bytes=size // 2), "bytes")):
+    for session, words in (
+        (Session(budget=1e6), "budget"),
+        (Session(head_bytes=size // 2), "bytes"),
+        (Session(resume=True), "resume"),
+    ):
         with pytest.raises(ConfigError, match=words):
             module.learn(task, rom, config, None, session)
 

@@ -54,6 +54,14 @@ def test_the_report_says_what_was_measured(learned: Learned, task: Task, said: l
     assert "5 of 17 sockets" in line and " s and " in line and "GB" in line
 
 
+def test_learning_keeps_to_the_threads_of_the_rom(rom: Rom, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = training.torch.get_num_threads(), set()
+    monkeypatch.setattr(rom, "threads", before + 1)
+    session = Session(progress=lambda *step: seen.add(training.torch.get_num_threads()))
+    bb.learn(task, rom, bb.Config(epochs=1, sockets="last:1"), None, session)
+    assert seen == {before + 1} and training.torch.get_num_threads() == before
+
+
 def test_a_head_with_plugs_cannot_do_without_the_second_look(learned: Learned, rom: Rom, task: Task) -> None:
     with pytest.raises(RomError, match=r"features of the ROM with its plugs.*Head.answer"):
         learned.head.scores(task.features)
