@@ -17,7 +17,7 @@ PACKAGES = ("edgecl", "export", "firmware_sim")
 
 # From the bottom. A module sees its own layer and those below; within a layer, no circles.
 LAYERS = (
-    ("types", "errors", "registry", "config", "text"),
+    ("types", "errors", "registry", "config", "text", "files"),
     ("rom", "streams", "metrics", "space"),
     ("pictures",),
     ("heads", "mapping"),

@@ -11,6 +11,7 @@ import typer
 
 from edgecl.cli.common import JsonOption, open_device, progress, say, size
 from edgecl.errors import BankCorrupt, ConfigError, EdgeclError
+from edgecl.files import write_whole
 from edgecl.text import printable
 from edgecl.types import task_name
 
@@ -152,13 +153,9 @@ def export_(task: Name, output: Annotated[Path, typer.Option("-o", "--output", h
 
 
 def _write(output: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = output.with_name(output.name + ".part")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(output)
+        write_whole(output, data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise EdgeclError(f"{output} cannot be written: {error.strerror}") from error
 
 

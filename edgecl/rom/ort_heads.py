@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime as ort
 
 from edgecl.errors import RomError, RuntimeUnavailable
+from edgecl.files import write_whole
 from edgecl.rom import refill
 from edgecl.rom.image import RomImage
 from edgecl.rom.lru import Lru, give_back
@@ -91,13 +92,9 @@ class OrtHeads:
         made = refill.refillable(self._image, form, self._optimised)
         if path is not None:
             with contextlib.suppress(OSError):  # a full or read-only disk costs the cache, not the answer
-                path.parent.mkdir(parents=True, exist_ok=True)
                 data = made.to_bytes()
-                with tempfile.TemporaryDirectory(prefix="edgecl-", dir=path.parent) as folder:
-                    half = Path(folder) / path.name
-                    half.write_bytes(data)
-                    half.rename(path)
-                path.with_suffix(".sha256").write_text(hashlib.sha256(data).hexdigest())
+                write_whole(path, data)
+                write_whole(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest().encode())
         return made
 
     def _optimised(self, graph: bytes) -> bytes:

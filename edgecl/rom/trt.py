@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from edgecl.errors import RomError, RuntimeUnavailable
+from edgecl.files import write_whole
 from edgecl.rom import socketed, trt_api
 from edgecl.rom.base import Rom
 from edgecl.rom.cuda import Buffer, Gpu
 from edgecl.rom.image import RomImage
 from edgecl.rom.sockets import Plugs
-from edgecl.rom.trt_build import PLAIN, Engine, Facts, Target, engine, write
+from edgecl.rom.trt_build import PLAIN, Engine, Facts, Target, engine
 from edgecl.types import Floats
 
 
@@ -167,7 +168,7 @@ class _KernelCache:
         now = bytes(memoryview(self._kernels.serialize()))
         if self._path and now != self._before:
             try:
-                write(self._path, now)
+                write_whole(self._path, now)
             except OSError as error:
                 say_on_stderr(f"compiled kernels could not be kept in {self._path}: {error.strerror}")
 

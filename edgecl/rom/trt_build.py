@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import platform
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecl.errors import RomError
+from edgecl.files import write_whole
 from edgecl.rom import socketed
 from edgecl.rom.base import BATCH
 from edgecl.rom.image import GRAPH, RomImage
@@ -119,8 +118,8 @@ def engine(
     )
     if path:
         try:
-            write(path, data)
-            write(path.with_suffix(".json"), json.dumps(asdict(facts), indent=2).encode())
+            write_whole(path, data)
+            write_whole(path.with_suffix(".json"), json.dumps(asdict(facts), indent=2).encode())
         except OSError as error:  # a full or read-only disk costs the cache, not the answer
             say(f"the engine could not be kept in {folder}: {error.strerror}; it will be built again next time")
             path = None
@@ -152,21 +151,6 @@ def _read(path: Path) -> Engine:
     if hashlib.sha256(data).hexdigest() != facts.sha256:
         raise ValueError("it differs from its digest")
     return Engine(data, facts, path, built=False)
-
-
-def write(path: Path, data: bytes) -> None:
-    """All of it or nothing, also when the power goes. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 class Parsed:
@@ -242,7 +226,7 @@ class Parsed:
         progress(monitor.stage, 100, 100)
         if timing:
             with contextlib.suppress(OSError):  # it only saves time
-                write(timing, bytes(memoryview(config.get_timing_cache().serialize())))
+                write_whole(timing, bytes(memoryview(config.get_timing_cache().serialize())))
         return bytes(memoryview(built))
 
 

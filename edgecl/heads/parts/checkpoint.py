@@ -7,7 +7,6 @@ a digest over the numbers; a file of another key, or a damaged one, is as good a
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from edgecl.errors import BankError
+from edgecl.files import half_written, write_whole
 from edgecl.rom.image import weights_digest
 from edgecl.types import Arrays
 
@@ -55,26 +55,12 @@ class Checkpoint:
         return self._stages.get(stage)
 
     def write(self, stage: str, arrays: Mapping[str, Any]) -> None:
-        """Keep the stage's state on disk: a new file, flushed, then renamed over the old one. Raises BankError."""
+        """Keep the stage's state on disk, whole or as it was before. Raises BankError."""
         self._stages[stage] = {name: np.array(value, order="C") for name, value in arrays.items()}  # copies: learning goes on
         tensors = {f"{s}|{name}": value for s, inner in self._stages.items() for name, value in inner.items()}
-        temporary = self.path.with_name(self.path.name + ".part")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(save(tensors, metadata={"key": self.key, "digest": weights_digest(tensors)}))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-            with contextlib.suppress(OSError):  # not every file system lets a folder be synced
-                folder = os.open(self.path.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
+            write_whole(self.path, save(tensors, metadata={"key": self.key, "digest": weights_digest(tensors)}))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise BankError(
                 f"the learning's state cannot be kept in {self.path.parent}: {error.strerror}; make room, then go on with "
                 f"--resume"
@@ -84,6 +70,7 @@ class Checkpoint:
 def forget(path: Path) -> None:
     """Remove what a learning has kept at `path`: its state, those of `auto`'s candidates beside it, and half-written ones."""
     for own in ("", ".bb", ".clr"):
-        for part in ("", ".part"):
+        state = path.with_name(path.name + own)
+        for left in (state, *half_written(state)):
             with contextlib.suppress(OSError):
-                path.with_name(path.name + own + part).unlink()
+                left.unlink()

@@ -107,7 +107,8 @@ def test_a_full_disk_leaves_the_state_of_the_epoch_before(tmp_path: Path) -> Non
 
 
 def test_forgetting_takes_all_that_the_learning_left_and_no_more(written: Path) -> None:
-    beside = [written.with_name(written.name + end) for end in (".bb", ".clr", ".part", ".bb.part")]
+    names = (written.name, f"{written.name}.bb", f"{written.name}.clr")
+    beside = [written.with_name(name) for name in (*names, *(f".{name}-1f.part" for name in names))]
     other = written.with_name("birds-two.safetensors")
     for path in (*beside, other):
         path.touch()

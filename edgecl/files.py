@@ -1,0 +1,48 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+_HALF = ".part"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, in place of what is there: all of it or nothing, also when the power goes. Raises OSError.
+
+    The folder is made. Readers see the old file or the new one; of two writers one wins, whole.
+    """
+    temporary = path.with_name(f"{_start(path)}{secrets.token_hex(8)}{_HALF}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    with contextlib.suppress(OSError):  # not every file system lets a folder be synced
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def half_written(path: Path) -> list[Path]:
+    """What power cuts have left of attempts to write `path`."""
+    try:
+        beside = list(path.parent.iterdir())
+    except OSError:
+        return []
+    return [p for p in beside if p.name.startswith(_start(path)) and p.name.endswith(_HALF)]
+
+
+def _start(path: Path) -> str:
+    return f".{path.name}-"
