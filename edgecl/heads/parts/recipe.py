@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -16,6 +19,7 @@ from edgecl.types import Ints, Pixels, Task
 
 MOST_PICTURES = 4_000  # that plugs learn from; the maps are fitted to all
 VIEW_BYTES = 400 << 20  # of activations kept in memory
+PIXEL_BYTES = 400 << 20  # of decoded pictures kept there: 2,780 at 224 pixels
 _HELD_OUT = 0.2
 
 
@@ -73,12 +77,32 @@ def read_pixels(task: Task, rom: Rom) -> Pixels:
     if len(task.pictures) != len(task):
         raise DataError(f"'{task.name}': a head that acts inside the network learns from the pictures themselves, not features")
     try:
-        pixels = np.empty((len(task), rom.preprocess.size, rom.preprocess.size, 3), np.uint8)
+        pixels = _room((len(task), rom.preprocess.size, rom.preprocess.size, 3))
         for picture, into in zip(task.pictures, pixels, strict=True):
             into[...] = decode(picture, rom.preprocess)
         return pixels
     except PictureError as error:
         raise DataError(f"'{task.name}': a picture cannot be read a second time: {error}") from error
+
+
+def _room(shape: tuple[int, ...]) -> Pixels:
+    """Where decoded pictures go: to memory as far as `PIXEL_BYTES`, else to a nameless file that the system pages in and out.
+
+    Raises DataError where there is no room for that file.
+    """
+    size = math.prod(shape)
+    if size <= PIXEL_BYTES:
+        return np.empty(shape, np.uint8)
+    try:
+        with tempfile.TemporaryFile(prefix="edgecl-") as file:
+            if hasattr(os, "posix_fallocate"):  # else a disk that fills up later ends the process
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, np.uint8, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape)
+    except OSError as error:
+        raise DataError(
+            f"{shape[0]:,} decoded pictures take {size / 1e9:.1f} GB, for which {tempfile.gettempdir()} has no room "
+            f"({error.strerror}); set TMPDIR to a disk that has, or give fewer pictures"
+        ) from error
 
 
 def hold_out(labels: Ints, seed: int) -> NDArray[np.bool_]:

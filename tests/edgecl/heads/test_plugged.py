@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from edgecl.checks import synthetic
 from edgecl.errors import BundleError, ConfigError, DataError, RomError
 from edgecl.heads import bb, clr
 from edgecl.heads.base import Head, Learned, Session
-from edgecl.heads.parts import plugged, training
+from edgecl.heads.parts import plugged, recipe, training
 from edgecl.heads.parts.recipe import hold_out, read_pixels
 from edgecl.rom.base import Rom
 from edgecl.types import Task
@@ -81,6 +82,24 @@ def test_a_picture_that_has_gone_since_it_was_first_read_is_named(rom: Rom, task
 
 
 # -- bounds
+
+
+def test_many_pictures_go_to_the_disk_and_teach_the_same(rom: Rom, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = read_pixels(task, rom)
+    config = bb.Config(epochs=1, sockets="last:1")
+    expected = bb.learn(task, rom, config).head
+    monkeypatch.setattr(recipe, "PIXEL_BYTES", kept.nbytes - 1)
+    paged = read_pixels(task, rom)
+    assert isinstance(paged, np.memmap) and not isinstance(kept, np.memmap) and np.array_equal(paged, kept)
+    found = bb.learn(task, rom, config).head
+    assert all(np.array_equal(found.arrays[name], value) for name, value in expected.arrays.items())
+    monkeypatch.setattr(recipe.os, "posix_fallocate", full)
+    with pytest.raises(DataError, match=r"no room .*TMPDIR"):
+        read_pixels(task, rom)
+
+
+def full(*rest: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("method", ["bb", "clr"])
