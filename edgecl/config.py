@@ -32,6 +32,7 @@ class DeviceConfig:
     class_false_reject: float = 0.02  # the same for "unknown class", of the pictures whose task was known
     threads: int = 0  # of the runtime; 0: its own choice
     feature_cache_mb: int = 512  # bound of the feature cache on disk; 0: no cache
+    heads_mb: int = 0  # bound of all bundles in the bank, history included, when one comes from elsewhere; 0: none
     session_cache_mb: int = 512  # bound of what is kept in memory for heads that act inside the ROM; one always fits
 
 
@@ -82,8 +83,8 @@ def _checked(cls: type[DeviceConfig], values: Mapping[str, Any], where: str) -> 
     registry.check("mapper", registry.MAPPERS, config.mapper)
     if config.device not in ("cpu", "cuda"):
         raise ConfigError(f"{where}: device must be cpu or cuda, got {config.device!r}")
-    if min(config.threads, config.feature_cache_mb, config.session_cache_mb) < 0:
-        raise ConfigError(f"{where}: threads, feature_cache_mb and session_cache_mb must not be negative")
+    if min(config.threads, config.feature_cache_mb, config.session_cache_mb, config.heads_mb) < 0:
+        raise ConfigError(f"{where}: threads, feature_cache_mb, session_cache_mb and heads_mb must not be negative")
     if config.threads > _MAX_THREADS:
         raise ConfigError(f"{where}: threads must be at most {_MAX_THREADS}, got {config.threads}; 0 leaves it to the runtime")
     return config

@@ -22,7 +22,7 @@ from edgecl.metrics.accuracy import softmax
 from edgecl.pictures.folders import expand
 from edgecl.pictures.reading import Progress, read_features, silent
 from edgecl.rom.base import Rom
-from edgecl.sharing.bundle import Bundle, from_bytes
+from edgecl.sharing.bundle import Bundle, digest, from_bytes
 from edgecl.types import Floats, task_name
 
 MIN_PICTURES = 8  # fewer say nothing about what carrying a head over changes
@@ -202,7 +202,8 @@ def convert(
         require_convertible(bundle, to)
     if data is not None:
         places = {bundle.task: _place(data, bundle.task, len(bundles) == 1) for bundle in bundles}
-        return {bundle.task: relearn(bundle, places[bundle.task], to, device.config, progress) for bundle in bundles}, {}
+        learned = {bundle.task: relearn(bundle, places[bundle.task], to, device.config, progress) for bundle in bundles}
+        return {task: device.trust.sign(bundle) for task, bundle in learned.items()}, {}
     for bundle in bundles:
         bundle.head.require_rom(device.rom.rom_id, bundle.task)
     listed = list(expand([str(pictures)]))
@@ -216,7 +217,7 @@ def convert(
             f"carried over to ROM {to.rom_id[:12]}, heads would answer otherwise than before: {'. '.join(refused)}. Learn them "
             f"again with --data, or carry them over all the same with --force"
         )
-    return {bundle.task: carry(bundle, changes[bundle.task], to) for bundle in bundles}, changes
+    return {bundle.task: device.trust.sign(carry(bundle, changes[bundle.task], to)) for bundle in bundles}, changes
 
 
 def _place(data: Path, task: str, alone: bool) -> Path:
@@ -232,5 +233,6 @@ def _probabilities(bundle: Bundle, features: Floats) -> Floats:
 
 
 def _told(new: Bundle, old: Bundle, how: Mapping[str, Any]) -> Bundle:
-    """`new` with a line in its provenance that says where it comes from."""
-    return dataclasses.replace(new, provenance={**new.provenance, "converted": {"from_rom": old.head.rom_id, **how}})
+    """`new` with a line in its provenance that says where it comes from, and without a signature: it is to be signed here."""
+    origin = {"from_rom": old.head.rom_id, "from_digest": digest(old.to_bytes()), "from_signer": old.signer, **how}
+    return dataclasses.replace(new, provenance={**new.provenance, "converted": origin}, signer="", sequence=0, signature="")

@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 from edgecl import config as configuration
 from edgecl import learning, registry
 from edgecl.bank.bank import Generation, HeadBank
-from edgecl.errors import BankCorrupt, BankError, BundleError, ConfigError, DataError, EdgeclError, PictureError, RomError
+from edgecl.errors import (
+    BankCorrupt,
+    BankError,
+    BundleError,
+    ConfigError,
+    DataError,
+    EdgeclError,
+    PictureError,
+    Reason,
+    RomError,
+)
 from edgecl.heads.base import Head, Session
 from edgecl.heads.parts.checkpoint import forget
 from edgecl.mapping.base import Mapper
@@ -34,6 +44,7 @@ from edgecl.rom.base import Rom
 from edgecl.rom.feature_cache import FeatureCache
 from edgecl.rom.opening import open_rom, rom_folder
 from edgecl.sharing.bundle import MAX_BYTES, Bundle, from_bytes
+from edgecl.sharing.trust_store import TrustStore
 from edgecl.text import printable
 from edgecl.types import Floats, Ints, Pixels, Prediction, Task, task_name
 
@@ -83,9 +94,10 @@ class EdgeDevice:
         self.config = configuration.load(self.home, {**overrides, "rom": str(rom) if rom else None})
         self.cache = Path(cache) if cache else self.home / "cache"
         self.bank = HeadBank(self.home / "bank.sqlite", clock)
+        self.trust = TrustStore(self.home, self.bank, say)
         self._say = say
         self._rom: Rom | None = None
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[tuple[int, int], tuple[int, int]] | None = None
         self._bundles: dict[str, Bundle] = {}  # by digest, those in force
         self._tasks: dict[str, str] = {}  # task -> digest, those in force and of this ROM
         self._mapper: Mapper | None = None
@@ -220,6 +232,7 @@ class EdgeDevice:
                 "seconds": {k: round(v, 3) for k, v in {"reading": read - started, **seconds}.items()},
             },
         )
+        bundle = self.trust.sign(bundle)
         data = bundle.to_bytes()
         if max_bytes is not None and len(data) > max_bytes:
             raise ConfigError(
@@ -227,7 +240,7 @@ class EdgeDevice:
                 f"that many, or learn a smaller head"
             )
         fitted = time.perf_counter()
-        there = self.bank.put(name, data, "learn")
+        there = self.bank.put(name, data, "learn", (bundle.signer, bundle.sequence))
         forget(checkpoint)  # only now: a power cut before the commit loses no epoch
         done = time.perf_counter()
         progress("learning the head", 1, 1)
@@ -390,7 +403,7 @@ class EdgeDevice:
 
     def refresh(self) -> None:
         """Take up what has changed in the bank since the last look, by this process or another."""
-        version = self.bank.version()
+        version = self.bank.version(), self.trust.stamp()
         if version == self._seen:
             return
         rom_id = self.rom.rom_id
@@ -399,9 +412,12 @@ class EdgeDevice:
         mapper = self._mapper
         bundles: dict[str, Bundle] = {}
         here: dict[str, str] = {}
+        revoked = self.trust.revoked()
         for task, digest in self.bank.current().items():
             try:  # one task that cannot serve must not silence the others
                 bundle = self.bundle(digest)
+                if bundle.signer in revoked:
+                    raise BundleError(f"'{revoked[bundle.signer]}' signed it, whose trust was revoked", Reason.REVOKED)
                 bundle.head.require_rom(rom_id, task)
                 self.rom.require(bundle.head.plugs)
                 if self._tasks.get(task) != digest:
@@ -425,25 +441,24 @@ class EdgeDevice:
             raise self.bank.unknown(name)
         return self.bank.get(current[name])
 
-    def import_file(self, path: str | Path) -> Generation:
+    def import_file(self, path: str | Path, *, older: bool = False, unsigned: bool = False) -> Generation:
         """`import_bundle` for a file, which is not read past the accepted size."""
-        try:
-            with open_regular(path) as file:
-                data = file.read(MAX_BYTES + 1)
-        except (OSError, PictureError) as error:
-            raise BundleError(f"{printable(path)} cannot be read as a bundle: {error}") from error
-        return self.import_bundle(data)
+        return self.import_bundle(read_bytes(path), older=older, unsigned=unsigned)
 
-    def import_bundle(self, data: bytes) -> Generation:
-        """Check a bundle and put it in force. Raises BundleError or RomMismatch; the bank is then as it was."""
-        bundle = from_bytes(data)
-        bundle.head.require_rom(self.rom.rom_id, bundle.task)
+    def import_bundle(self, data: bytes, *, older: bool = False, unsigned: bool = False) -> Generation:
+        """Check a bundle and who signed it, and put it in force. Raises BundleError or RomMismatch; the bank is then as it was.
+
+        older: a person wants it though a newer one of its signer is known.   unsigned: though nobody has signed it.
+        """
+        quota = self.config.heads_mb << 20 if self.config.heads_mb else None
+        bundle = self.trust.admit(data, self.rom.image, quota, older, unsigned)
         bundle.require_width(self.rom.width)
         self.rom.require(bundle.head.plugs)
         if bundle.head.plugs:  # numbers that blow up inside the network would silence every batch with such a picture in it
             s = self.rom.preprocess.size
             self.rom.features(np.full((1, s, s, 3), 127, np.uint8), bundle.head.plugs)
-        return self.bank.put(bundle.task, data, "import")
+        signed = (bundle.signer, bundle.sequence) if bundle.signer else None
+        return self.bank.put(bundle.task, data, "import", signed)
 
     def verify(self, task: str | None = None) -> list[str]:
         """Every problem found in the bank, or in one task of it, as sentences."""
@@ -454,9 +469,13 @@ class EdgeDevice:
         for name, digest in current.items():
             if task in (None, name):
                 try:
-                    head = from_bytes(self.bank.get(digest)).head
-                    head.require_rom(self.rom.rom_id, name)
-                    self.rom.require(head.plugs)
+                    bundle = from_bytes(self.bank.get(digest))
+                    bundle.head.require_rom(self.rom.rom_id, name)
+                    self.rom.require(bundle.head.plugs)
+                    custody = self.trust.custody(bundle)
+                    if bundle.signer and not custody.trusted:
+                        how = "is no longer trusted" if custody.sound else "did not sign these bytes"
+                        raise BundleError(f"{custody.signer} ({custody.fingerprint}) {how}", Reason.REVOKED)
                 except EdgeclError as error:
                     problems.append(f"'{name}': {error}")
         return problems
@@ -474,3 +493,12 @@ class EdgeDevice:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A bundle's bytes from a file, which is not read past the accepted size. Raises BundleError."""
+    try:
+        with open_regular(path) as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, PictureError) as error:
+        raise BundleError(f"{printable(path)} cannot be read as a bundle: {error}") from error

@@ -11,7 +11,8 @@
     |-- RomError                 the ROM image is unusable
     |   |-- RomTampered          a file differs from its digest
     |   `-- RomMismatch          head and ROM do not belong together
-    |-- BundleError              bytes that are no acceptable bundle
+    |-- BundleError              bytes that are no acceptable bundle; `reason` says why in one word
+    |-- IdentityError            the device's own key cannot be used
     `-- BankError                the bank cannot do what was asked
         |-- UnknownTask          no head of that name
         |-- BankBusy             another process holds the writer's place
@@ -25,6 +26,26 @@ and ends with `exit_code`; a traceback there is a bug.
 """
 
 from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a bundle is refused, in a word that programs may rely on."""
+
+    MALFORMED = "malformed"
+    NON_FINITE = "non-finite"
+    DUPLICATE_CLASSES = "duplicate-classes"
+    TOO_LARGE = "too-large"
+    BAD_SIGNATURE = "bad-signature"
+    UNKNOWN_SIGNER = "unknown-signer"
+    REVOKED = "revoked"
+    NOT_ALLOWED = "not-allowed"  # the signer is trusted, but not for this task
+    ROLLBACK = "rollback"
+    REPLAY = "replay"
+    WRONG_ROM = "wrong-rom"
+    WRONG_PRECISION = "wrong-precision"
+    QUOTA = "quota"
 
 
 class EdgeclError(Exception):
@@ -86,11 +107,25 @@ class RomTampered(RomError):
 class RomMismatch(RomError):
     """A head was learned on another ROM than the one this device carries."""
 
+    def __init__(self, message: str, reason: Reason = Reason.WRONG_ROM) -> None:
+        super().__init__(message)
+        self.reason = reason
+
 
 class BundleError(EdgeclError):
-    """Bytes that are no acceptable bundle: malformed, too large, non-finite, altered."""
+    """Bytes that are no acceptable bundle: malformed, too large, altered, from a stranger. `reason` is for programs."""
 
     exit_code = 6
+
+    def __init__(self, message: str, reason: Reason = Reason.MALFORMED) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class IdentityError(EdgeclError):
+    """The device's own key cannot be read, written, or kept to itself."""
+
+    exit_code = 8
 
 
 class BankError(EdgeclError):

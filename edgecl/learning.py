@@ -120,6 +120,7 @@ def fit(
         "seed": config.seed,
         "learned_by": {"asked": method, **asdict(config)},
         "versions": versions,
+        "rom": {"backbone": rom.image.backbone, "precision": rom.image.precision},
         "runtime": f"{rom.runtime}/{rom.provider}",
     }
     return Bundle(task.name, learned.head, anchors, learned.report, provenance), learned, seconds

@@ -6,6 +6,8 @@ Rules of the file
   generation, rolling back moves the pointer, removing takes it out of force. So no step loses anything before `gc`.
 - Every change is one transaction, in WAL mode with synchronous=FULL: after a kill or a power cut the file holds the
   state before or after it, and what was reported as done is on the disk.
+- `accepted` has the newest sequence number taken from each signer for each task, in the transaction that takes the bundle;
+  `gc` does not forget it. Under the empty task it has the last number this device has signed with.
 - Times are notes for people. No decision depends on them: boards may wake up in 1970.
 """
 
@@ -26,11 +28,11 @@ from typing import Any
 
 from edgecl.errors import BankBusy, BankCorrupt, BankError, BankFull, BankReadOnly, BankTooNew, UnknownTask
 
-FORMAT = 1
+FORMAT = 2  # 1: without `accepted`; it is added on the first writing
 APPLICATION_ID = 0x6564_636C  # "edcl", so that `file` and other tools know the file
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {FORMAT};
+PRAGMA user_version = 1;
 CREATE TABLE bundles (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE generations (
     task TEXT NOT NULL,
@@ -47,6 +49,16 @@ CREATE TABLE current (
     in_force INTEGER NOT NULL CHECK (in_force IN (0, 1)),
     FOREIGN KEY (task, number) REFERENCES generations (task, number)
 ) STRICT;
+"""
+_TO_2 = """
+CREATE TABLE IF NOT EXISTS accepted (
+    signer TEXT NOT NULL,
+    task TEXT NOT NULL,
+    sequence INTEGER NOT NULL CHECK (sequence > 0),
+    digest TEXT NOT NULL,
+    PRIMARY KEY (signer, task)
+) STRICT;
+PRAGMA user_version = 2;
 """
 _SHRINK_PAGES = 128  # that `gc` gives back at once: about 0.5 MB, and as much of the log meanwhile
 _NO_ROOM_FOR_INDEX = (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_WRITE)
@@ -116,7 +128,7 @@ class HeadBank:
             db.execute("PRAGMA wal_autocheckpoint = 1")
             # Else freed pages are written once more, which wears flash and fails on a full disk.
             db.execute("PRAGMA secure_delete = OFF")
-            self._create_or_check(db)
+            self._create_or_check(db, writable)
             if writable:
                 self._use_wal(db, time.monotonic() + patience)
         except BaseException:
@@ -124,7 +136,7 @@ class HeadBank:
             raise
         return db
 
-    def _create_or_check(self, db: sqlite3.Connection) -> None:
+    def _create_or_check(self, db: sqlite3.Connection, writable: bool) -> None:
         def look() -> tuple[int, int, int]:
             marks = "application_id, user_version, (SELECT count(*) FROM sqlite_master)"
             row = db.execute(f"SELECT {marks} FROM pragma_application_id, pragma_user_version").fetchall()[0]
@@ -144,6 +156,12 @@ class HeadBank:
             raise BankTooNew(
                 f"{self.path} has bank format {format_}, this edgecl reads up to {FORMAT}; update edgecl. Nothing was changed"
             )
+        if format_ == 1 and writable:
+            db.execute("BEGIN IMMEDIATE")
+            if look()[1] == 1:
+                for statement in _TO_2.split(";"):
+                    db.execute(statement)
+            db.execute("COMMIT")
 
     @staticmethod
     def _use_wal(db: sqlite3.Connection, deadline: float) -> None:
@@ -170,7 +188,7 @@ class HeadBank:
         if not rows:
             raise BankError(f"the bank {self.path} holds no bundle {digest[:12]}")
         data: bytes = rows[0][0]
-        if hashlib.sha256(data).hexdigest() != digest:
+        if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != digest:
             raise BankCorrupt(
                 f"bundle {digest[:12]} in {self.path} is damaged; `edgecl heads verify` names its task. "
                 f"Import that bundle again to repair it, or roll back"
@@ -192,6 +210,12 @@ class HeadBank:
             for name, number, digest, action, at, bytes_, current in rows
         ]
 
+    def accepted(self) -> dict[tuple[str, str], tuple[int, str]]:
+        """(signer, task) -> sequence number and digest of the newest bundle that was taken from that signer."""
+        if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'accepted'"):  # format 1, read-only
+            return {}
+        return {(s, t): (n, d) for s, t, n, d in self._all("SELECT * FROM accepted WHERE task <> ''")}
+
     def version(self) -> tuple[int, int]:
         """A value that differs after any change to the bank, by this process or another: time to look again."""
         with self._lock:
@@ -212,18 +236,26 @@ class HeadBank:
                 owners = "SELECT digest, group_concat(task || ' generation ' || number, ', ') FROM generations"
                 names = dict(self._all(f"{owners} GROUP BY digest"))
                 for digest, data in self._db.execute("SELECT digest, CAST(data AS BLOB) FROM bundles"):
-                    if hashlib.sha256(data).hexdigest() != digest:
-                        found.append(f"bundle {digest[:12]} ({names.get(digest, 'no task')}) differs from its digest")
+                    if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != digest:
+                        found.append(f"bundle {str(digest)[:12]} ({names.get(digest, 'no task')}) differs from its digest")
         except BankCorrupt as error:
             found.append(str(error))
         return found
 
     # -- changing
 
-    def put(self, task: str, data: bytes, action: str) -> Generation:
+    def next_sequence(self, signer: str) -> int:
+        """A number that this device has never signed with, higher than all before it. What is not used is lost."""
+        with self._transaction() as db:
+            ((last,),) = self._all("SELECT coalesce(max(sequence), 0) FROM accepted WHERE signer = ?", signer)
+            db.execute("INSERT OR REPLACE INTO accepted VALUES (?, '', ?, '')", (signer, last + 1))
+            return int(last) + 1
+
+    def put(self, task: str, data: bytes, action: str, signed: tuple[str, int] | None = None) -> Generation:
         """Append a generation of `task` holding `data` and put it in force. The same bytes again change nothing.
 
         A damaged copy of the same bytes is repaired. action: the word for the history, such as "learn" or "import".
+        signed: signer and sequence number of the bundle, which are remembered with it.
         Raises BankFull, BankReadOnly, BankBusy; nothing has then changed.
         """
         digest = hashlib.sha256(data).hexdigest()
@@ -241,6 +273,12 @@ class HeadBank:
                 row = (task, last + 1, digest, action, self._clock())
                 db.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?)", row)
                 self._put_in_force(task, last + 1)
+            if signed is not None:
+                db.execute(
+                    "INSERT INTO accepted VALUES (?, ?, ?, ?) ON CONFLICT (signer, task) DO UPDATE SET "
+                    "sequence = excluded.sequence, digest = excluded.digest WHERE excluded.sequence > sequence",
+                    (signed[0], task, signed[1], digest),
+                )
             return self._in_force(task)
 
     def remove(self, task: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from edgecl.errors import BankCorrupt, ConfigError, EdgeclError
 from edgecl.files import write_whole
 from edgecl.text import printable
 from edgecl.types import task_name
+
+if TYPE_CHECKING:
+    from edgecl.sharing.trust_store import Custody
 
 app = typer.Typer(no_args_is_help=True, help="The heads of this device.")
 Name = Annotated[str, typer.Argument(help="Name of the task.", callback=lambda name: name and task_name(name))]
@@ -195,30 +198,53 @@ def convert(
                 _write(output, content)
                 print(f"wrote '{name}' for ROM {rom.rom_id[:12]} to {output}, {told}")
             else:
-                there = edge.bank.put(name, content, "convert")
+                there = edge.bank.put(name, content, "convert", (bundles[name].signer, bundles[name].sequence))
                 print(f"'{name}' is generation {there.number} for ROM {rom.rom_id[:12]}, {told}")
         if output is None:
             say(f"these heads answer on ROM {rom.rom_id[:12]}: use --rom {to}, or set rom in {edge.home / 'config.toml'}")
 
 
 @app.command("import")
-def import_(file: Annotated[Path, typer.Argument(help="Bundle file.")]) -> None:
-    """Check a bundle and put it in force. Bundles carry no signature yet: import only from those you trust."""
+def import_(
+    file: Annotated[Path, typer.Argument(help="Bundle file.")],
+    older: Annotated[bool, typer.Option("--older", help="Even when a newer one of its signer is known.")] = False,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="Even when nobody has signed it.")] = False,
+) -> None:
+    """Check a bundle and put it in force, if this device or a trusted peer has signed it (edgecl peers)."""
     with open_device() as edge:
-        there = edge.import_file(file)
-        print(f"imported '{there.task}' as generation {there.number}, {size(there.bytes)}")
+        there = edge.import_file(file, older=older, unsigned=unsigned)
+        who = edge.trust.custody(edge.bundle(there.digest))
+        print(f"imported '{there.task}' as generation {there.number}, {size(there.bytes)}, learned by {_who(who)}")
+
+
+def _who(custody: Custody) -> str:
+    return custody.signer + (f" ({custody.fingerprint})" if custody.fingerprint else "")
 
 
 @app.command()
 def verify(task: Annotated[str | None, typer.Argument(help="One task only.")] = None) -> None:
-    """Check every bundle of the bank: bytes, digests, contents, ROM."""
+    """Check every bundle of the bank: bytes, contents, ROM, signature; of one task, also tell who learned it, from what."""
     with open_device() as edge:
         problems = edge.verify(task)
         for problem in problems:
             say(problem)
         if problems:
             raise BankCorrupt(f"{len(problems)} problems in {edge.bank.path}")
-        print(f"sound: {len(edge.bank.current())} tasks in {edge.bank.path}" if task is None else f"sound: '{task}'")
+        if task is None:
+            print(f"sound: {len(edge.bank.current())} tasks in {edge.bank.path}")
+            return
+        now = next(g for g in edge.bank.history(task_name(task)) if g.current)
+        bundle = edge.bundle(now.digest)
+        who, p = edge.trust.custody(bundle), bundle.provenance
+        print(f"sound: '{task}', generation {now.number}, digest {now.digest}")
+        print(f"learned by {_who(who)}" + (f", its number {who.sequence}, signature valid" if who.sequence else ", unsigned"))
+        counts = p.get("per_class")
+        shown = [f"{printable(str(k), 40)} {v}" for k, v in counts.items()] if isinstance(counts, dict) else []
+        print(f"from {p.get('pictures', '?')} pictures: {', '.join(shown[:8])}{', ...' if len(shown) > 8 else ''}")
+        print(f"on ROM {bundle.head.rom_id[:12]} by {bundle.head.method}, seed {p.get('seed', '?')}")
+        if isinstance(came := p.get("converted"), dict):
+            print("made from a head for another ROM: " + printable(json.dumps(came), 300))
+        print(f"taken by '{now.action}' on {_day(now.at)}")
 
 
 @app.command()

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecl import registry
-from edgecl.errors import BundleError, RomError, RomMismatch
+from edgecl.errors import BundleError, Reason, RomError, RomMismatch
 from edgecl.rom.base import Rom
 from edgecl.rom.sockets import Plugs
 from edgecl.types import Arrays, Floats, Pixels
@@ -147,5 +147,5 @@ def checked_classes(classes: Any) -> tuple[str, ...]:
         if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
             raise BundleError(f"the bundle is malformed: {str(name).encode('unicode_escape')[:60]!r} is no class name")
     if len(set(classes)) != len(classes):
-        raise BundleError("the bundle is malformed: a class name occurs twice")
+        raise BundleError("the bundle is malformed: a class name occurs twice", Reason.DUPLICATE_CLASSES)
     return tuple(classes)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from edgecl import registry
-from edgecl.errors import BundleError, ConfigError
+from edgecl.errors import BundleError, ConfigError, Reason
 from edgecl.heads.base import Head, checked_classes
 from edgecl.text import printable
 from edgecl.types import Arrays, task_name
@@ -30,6 +30,9 @@ FORMAT = 1
 MAX_BYTES = 64 << 20  # far above any head of this kind; what is larger is refused unread
 _MAX_HEADER = 4 << 20
 _MAX_DEPTH = 32  # of a card; far below where writing or showing it would exhaust Python's stack
+MAX_SEQUENCE = 1 << 48  # a counter near its end could be followed by nothing
+_KEY_HEX = re.compile(r"[0-9a-f]{64}")
+_SIGNATURE = re.compile(r"[0-9a-f]{128}")
 _ROM_ID = re.compile(r"[0-9a-f]{64}")
 _DTYPES = {np.dtype(t) for t in ("float16", "float32", "int64", "int32", "int8", "uint8")}
 _KEY = "edgecl"
@@ -40,6 +43,8 @@ class Bundle:
     """What travels: a task's head and what each mapper needs to recognise the task.
 
     anchors: mapper name -> arrays.   report: what was measured while learning.   provenance: counts, seed, versions.
+    signer: public key of the device that learned it, with `sequence`, its counter; "" for an unsigned bundle.
+    signature: by that key, over `unsigned_digest`.
     Fields of a card that this edgecl does not know are kept in `extra` and written again.
     """
 
@@ -49,6 +54,9 @@ class Bundle:
     report: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    signer: str = ""
+    sequence: int = 0
+    signature: str = ""
 
     def card(self) -> dict[str, Any]:
         """The card as plain values: everything but the arrays."""
@@ -62,6 +70,8 @@ class Bundle:
             "settings": dict(self.head.settings),
             "report": dict(self.report),
             "provenance": dict(self.provenance),
+            **({"signer": {"key": self.signer, "sequence": self.sequence}} if self.signer else {}),
+            **({"signature": self.signature} if self.signature else {}),
         }
 
     def to_bytes(self) -> bytes:
@@ -75,6 +85,10 @@ class Bundle:
         except (ValueError, TypeError, RecursionError) as error:
             raise BundleError(f"the card of '{self.task}' holds a value that JSON cannot carry: {error}") from error
         return bytes(save_tensors({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata={_KEY: card}))
+
+    def unsigned_digest(self) -> bytes:
+        """SHA-256 of the canonical bytes without the signature: what is signed. Signer and counter are in it."""
+        return hashlib.sha256(replace(self, signature="").to_bytes()).digest()
 
     def anchor(self, mapper: str) -> Arrays:
         """The anchor for that mapper. Raises BundleError, with the mappers it has anchors for."""
@@ -134,7 +148,7 @@ def from_bytes(data: bytes) -> Bundle:
 
 def _header(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
-        raise BundleError(f"the bundle has {len(data):,} bytes, accepted are up to {MAX_BYTES:,}")
+        raise BundleError(f"the bundle has {len(data):,} bytes, accepted are up to {MAX_BYTES:,}", Reason.TOO_LARGE)
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(_MAX_HEADER, len(data) - 8):
         raise BundleError("the bundle is truncated, or no bundle: its header does not fit into it")
@@ -148,7 +162,7 @@ def _header(data: bytes) -> dict[str, Any]:
 
 
 def _assemble(card: dict[str, Any], tensors: Mapping[str, Any]) -> Bundle:
-    known = ("format", "task", "classes", "method", "rom_id", "settings", "report", "provenance")
+    known = ("format", "task", "classes", "method", "rom_id", "settings", "report", "provenance", "signer", "signature")
     try:
         parts: dict[str, dict[str, Any]] = {}
         for name, value in tensors.items():
@@ -178,10 +192,26 @@ def _assemble(card: dict[str, Any], tensors: Mapping[str, Any]) -> Bundle:
         anchors = {p.removeprefix("anchor/"): arrays for p, arrays in parts.items() if p != "head"}
         for mapper, arrays in anchors.items():
             registry.load("mapper", registry.MAPPERS, mapper).check(arrays)
+        signed = _signed(card)
         extra = {key: value for key, value in card.items() if key not in known}
     except (KeyError, ConfigError) as error:
         raise BundleError(f"the bundle is malformed: {error}") from error
-    return Bundle(card["task"], head, anchors, objects["report"], objects["provenance"], extra)
+    return Bundle(card["task"], head, anchors, objects["report"], objects["provenance"], extra, *signed)
+
+
+def _signed(card: Mapping[str, Any]) -> tuple[str, int, str]:
+    """(signer, sequence, signature) as the card has them; empty where it has none of them."""
+    if not {"signer", "signature"} & set(card):
+        return "", 0, ""
+    signer, signature = card.get("signer"), card.get("signature")
+    if not isinstance(signer, dict) or set(signer) != {"key", "sequence"} or not isinstance(signature, str):
+        raise BundleError("the bundle is malformed: signer (key, sequence) and signature belong together")
+    key, sequence = signer["key"], signer["sequence"]
+    if not isinstance(key, str) or not _KEY_HEX.fullmatch(key) or not _SIGNATURE.fullmatch(signature):
+        raise BundleError("the bundle is malformed: its signer or signature is no hexadecimal number of the right length")
+    if isinstance(sequence, bool) or not isinstance(sequence, int) or not 0 < sequence <= MAX_SEQUENCE:
+        raise BundleError(f"the bundle is malformed: its sequence number must lie in 1 to {MAX_SEQUENCE:,}")
+    return key, sequence, signature
 
 
 def _check_tensors(tensors: Mapping[str, Any]) -> None:
@@ -191,7 +221,7 @@ def _check_tensors(tensors: Mapping[str, Any]) -> None:
                 f"tensor '{name[:60]}' has dtype {value.dtype}; accepted are float16, float32, int64, int32, int8, uint8"
             )
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise BundleError(f"tensor '{name[:60]}' holds a non-finite number")
+            raise BundleError(f"tensor '{name[:60]}' holds a non-finite number", Reason.NON_FINITE)
 
 
 def _depth(value: Any) -> int:

@@ -14,12 +14,13 @@ import pytest
 pytest.importorskip("torch", reason="plugs learn in PyTorch; pip install 'edgecl[learn]'")
 
 from edgecl import EdgeDevice
-from edgecl.errors import ConfigError, RomError, RomMismatch
+from edgecl.errors import BundleError, ConfigError, Reason, RomError, RomMismatch
 from edgecl.evaluate import evaluate, find_tasks
 from edgecl.heads.parts.recipe import Recipe
 from edgecl.pictures.decode import decode
 from edgecl.rom.image import MANIFEST
 from edgecl.sharing.bundle import Bundle, from_bytes
+from edgecl.sharing.trust import Peer
 
 METHODS = {"colours": "linear", "shapes": "bb", "stripes": "clr"}
 
@@ -151,7 +152,11 @@ def misfits(edge: EdgeDevice) -> dict[str, bytes]:
     def with_plugs(changed: list, more: Mapping[str, np.ndarray]) -> bytes:
         settings = {**bundle.head.settings, "plugs": {**layout, "shift": changed}}
         return dataclasses.replace(
-            bundle, head=dataclasses.replace(bundle.head, settings=settings, arrays={**arrays, **more})
+            bundle,
+            head=dataclasses.replace(bundle.head, settings=settings, arrays={**arrays, **more}),
+            signer="",
+            sequence=0,
+            signature="",
         ).to_bytes()
 
     first, *rest = layout["shift"]
@@ -167,7 +172,7 @@ def misfits(edge: EdgeDevice) -> dict[str, bytes]:
 def test_plugs_that_no_socket_takes_are_refused_on_import(words: str, own: EdgeDevice) -> None:
     data, before = misfits(own)[words], own.bank.current()
     with pytest.raises(RomError, match=words):
-        own.import_bundle(data)
+        own.import_bundle(data, unsigned=True)
     assert own.bank.current() == before
 
 
@@ -207,6 +212,10 @@ def test_on_an_image_without_sockets_heads_with_plugs_are_left_out_and_others_an
 
 def test_a_head_with_plugs_travels_to_another_device(own: EdgeDevice, device, pixels: list[np.ndarray], tmp_path: Path) -> None:
     other: EdgeDevice = device(tmp_path / "other", threads=1)
+    with pytest.raises(BundleError, match=r"does not know.*peers trust") as raised:
+        other.import_bundle(own.export("stripes"))
+    assert raised.value.reason is Reason.UNKNOWN_SIGNER and other.bank.current() == {}
+    other.trust.trust(Peer("own", own.trust.signer.key))
     other.import_bundle(own.export("stripes"))
     np.testing.assert_array_equal(scores(other, "stripes", pixels), scores(own, "stripes", pixels))
     assert isinstance(from_bytes(other.export("stripes")), Bundle) and other.export("stripes") == own.export("stripes")

@@ -180,7 +180,12 @@ def test_a_head_travels_as_a_file_and_answers_the_same(fresh: Path, world: Path,
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.toml").write_text(f'rom = "{tiny_rom}"\n')
-    assert "imported 'hues'" in edgecl(other, "heads", "import", bundle).stdout
+    refused = edgecl(other, "heads", "import", bundle)
+    assert refused.returncode == 6 and "edgecl peers trust" in refused.stderr
+    me = json.loads(edgecl(fresh, "peers", "id", "--json").stdout)
+    assert edgecl(other, "peers", "trust", "bench", me["key"], "--fingerprint", me["fingerprint"]).returncode == 0
+    done = edgecl(other, "heads", "import", bundle)
+    assert "imported 'hues' as generation 1" in done.stdout and f"by bench ({me['fingerprint']})" in done.stdout
     picture = world / "hues/red/00.png"
     assert edgecl(other, "infer", picture, "--json").stdout == edgecl(fresh, "infer", picture, "--json").stdout
     bundle.write_bytes(bundle.read_bytes()[:-3])
@@ -428,7 +433,13 @@ def test_infer_with_a_head_that_acts_inside_the_network(plugged: Path, world: Pa
 def test_the_list_and_the_file_of_a_head_with_plugs(plugged: Path, world: Path, tmp_path: Path) -> None:
     assert edgecl(plugged, "heads", "verify").returncode == 0
     assert edgecl(plugged, "heads", "export", "hues", "-o", tmp_path / "hues.bundle").returncode == 0
-    shutil.copytree(world / "home", tmp_path / "other", ignore=shutil.ignore_patterns("bank*", "cache"))
+    shutil.copytree(world / "home", tmp_path / "other", ignore=shutil.ignore_patterns("bank*", "cache", "identity.pem"))
+    assert edgecl(tmp_path / "other", "heads", "import", tmp_path / "hues.bundle").returncode == 6
+    me = json.loads(edgecl(plugged, "peers", "id", "--json").stdout)
+    trusted = edgecl(
+        tmp_path / "other", "peers", "trust", "p", "--bundle", tmp_path / "hues.bundle", "--fingerprint", me["fingerprint"]
+    )
+    assert trusted.returncode == 0, trusted.stderr
     done = edgecl(tmp_path / "other", "heads", "import", tmp_path / "hues.bundle")
     assert done.returncode == 0, done.stderr
     answer = edgecl(tmp_path / "other", "infer", world / "hues/red/00.png", "--task", "hues", "--json")

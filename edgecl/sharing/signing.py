@@ -1,0 +1,130 @@
+"""Ed25519 signatures over bundles, and the key that is a device's identity.
+
+The key lies in the home as PKCS #8 (`identity.pem`), readable by its owner only, under a passphrase where one is set. It is
+made on first use. What people compare over the phone is its fingerprint, five groups of four characters.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from edgecl.errors import IdentityError
+from edgecl.files import sync_folder
+
+PASSPHRASE = "EDGECL_PASSPHRASE"  # the environment's variable
+KEY_FILE = "identity.pem"
+_DOMAIN = b"edgecl bundle 1\0"  # what is signed for one purpose means nothing for another
+
+
+def fingerprint(key: str) -> str:
+    """A public key for people: 100 bits of its SHA-256, like "K7QA-9XTM-2V4C-H3PN-WD6Z"."""
+    text = base64.b32encode(hashlib.sha256(bytes.fromhex(key)).digest()).decode()[:20]
+    return "-".join(text[at : at + 4] for at in range(0, 20, 4))
+
+
+def verify(key: str, digest: bytes, signature: str) -> bool:
+    """Whether `signature` (128 hexadecimal digits) over a bundle's digest was made with the private half of `key` (64)."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(signature), _DOMAIN + digest)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+class Signer:
+    """A device's key pair.
+
+    key: the public half, 64 hexadecimal digits: the device's identity everywhere.
+    """
+
+    def __init__(self, private: Any) -> None:
+        self._private = private
+        self.key: str = private.public_key().public_bytes_raw().hex()
+
+    @classmethod
+    def fresh(cls) -> Signer:
+        """A new key pair, kept nowhere."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return cls(Ed25519PrivateKey.generate())
+
+    def sign(self, digest: bytes) -> str:
+        """The signature over a bundle's digest, 128 hexadecimal digits; the same digest gives the same signature."""
+        signature: bytes = self._private.sign(_DOMAIN + digest)
+        return signature.hex()
+
+    def to_pem(self, passphrase: str = "") -> bytes:
+        """The private key as PKCS #8, encrypted where there is a passphrase."""
+        from cryptography.hazmat.primitives import serialization as form
+
+        how = form.BestAvailableEncryption(passphrase.encode()) if passphrase else form.NoEncryption()
+        data: bytes = self._private.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, how)
+        return data
+
+    @classmethod
+    def from_pem(cls, data: bytes, passphrase: str = "") -> Signer:
+        """The inverse. Raises IdentityError."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        try:
+            private = load_pem_private_key(data, passphrase.encode() or None)
+        except TypeError as error:  # a passphrase too many or too few
+            need = "needs a passphrase" if not passphrase else "has no passphrase"
+            raise IdentityError(f"the key of this device {need}; {PASSPHRASE} gives it") from error
+        except Exception as error:
+            raise IdentityError(
+                f"the key of this device cannot be read: {error}; check {PASSPHRASE}, or restore the file from a copy"
+            ) from error
+        if not isinstance(private, Ed25519PrivateKey):
+            raise IdentityError(
+                f"the key of this device is {type(private).__name__}, not Ed25519; restore the file from a copy"
+            )
+        return cls(private)
+
+
+def identity(home: Path, passphrase: str | None = None) -> Signer:
+    """The key in `home`, made on first use. passphrase: None takes $EDGECL_PASSPHRASE.
+
+    Raises IdentityError when it cannot be read or written, or when others could read it.
+    """
+    path, phrase = home / KEY_FILE, os.environ.get(PASSPHRASE, "") if passphrase is None else passphrase
+    try:
+        if not path.exists():
+            _write_once(path, Signer.fresh().to_pem(phrase))
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise IdentityError(f"others than its owner may read {path}; mend that (chmod 600), and think of rotating the key")
+        return Signer.from_pem(path.read_bytes(), phrase)
+    except OSError as error:
+        raise IdentityError(f"the key of this device, {path}, cannot be used: {error.strerror}") from error
+
+
+def _write_once(path: Path, data: bytes) -> None:
+    """Put `data` there for its owner's eyes, unless another process was quicker: then its key is this device's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}.part")
+    try:
+        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without links
+            if not path.exists():
+                temporary.rename(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    sync_folder(path.parent)

@@ -1,0 +1,220 @@
+"""Two devices and what one believes of the other: bundles signed, taken, refused, revoked."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgecl.bank.bank import HeadBank
+from edgecl.device import EdgeDevice
+from edgecl.errors import BundleError, ConfigError, EdgeclError, Reason, UnknownName
+from edgecl.sharing import peers
+from edgecl.sharing.bundle import MAX_SEQUENCE, from_bytes
+from edgecl.sharing.trust import Peer
+
+
+@pytest.fixture
+def a(device: Callable[..., EdgeDevice], tmp_path: Path, pictures_task) -> EdgeDevice:
+    edge = device(tmp_path / "a", threads=1)
+    edge.learn("colours", pictures_task["colours"])
+    return edge
+
+
+@pytest.fixture
+def b(device: Callable[..., EdgeDevice], tmp_path: Path, a: EdgeDevice) -> Iterator[EdgeDevice]:
+    """Trusts a."""
+    edge = device(tmp_path / "b", threads=1)
+    edge.trust.trust(Peer("a", a.trust.signer.key))
+    yield edge
+
+
+def refused(edge: EdgeDevice, data: bytes, reason: Reason, **options: bool) -> None:
+    """`data` is refused for that reason, and nothing has changed."""
+    before = edge.bank.current(), edge.bank.accepted(), edge.bank.size()
+    with pytest.raises(EdgeclError) as raised:
+        edge.import_bundle(data, **options)
+    assert getattr(raised.value, "reason", None) is reason, raised.value
+    assert (edge.bank.current(), edge.bank.accepted(), edge.bank.size()) == before
+
+
+def test_what_is_learned_is_signed_and_taken_by_who_trusts(a: EdgeDevice, b: EdgeDevice, pictures_task) -> None:
+    data = a.export("colours")
+    bundle = from_bytes(data)
+    assert bundle.signer == a.trust.signer.key and bundle.sequence == 1 and a.verify() == []
+    there = b.import_bundle(data)
+    assert b.export("colours") == data and b.verify() == []
+    assert b.import_bundle(data) == there, "the same again changes nothing"
+    custody = b.trust.custody(from_bytes(data))
+    assert (custody.signer, custody.sound, custody.trusted) == ("a", True, True)
+    assert a.trust.custody(bundle).signer == "this device"
+    picture = sorted(pictures_task["colours"].glob("test/red/*"))[:1]
+    assert a.infer(picture) == b.infer(picture)
+
+
+def test_every_altered_byte_is_refused(a: EdgeDevice, b: EdgeDevice) -> None:
+    """One in each 61 of all bytes, in every region: header, card, signature, arrays."""
+    data = a.export("colours")
+    step = max(1, len(data) // 2000)
+    for at in range(0, len(data), step):
+        other = bytearray(data)
+        other[at] ^= 1
+        with pytest.raises(EdgeclError) as raised:
+            b.trust.admit(bytes(other), b.rom.image, None)
+        assert isinstance(raised.value, BundleError)
+    assert b.bank.current() == {}
+
+
+def test_a_signature_on_another_card_is_refused(a: EdgeDevice, b: EdgeDevice) -> None:
+    bundle = from_bytes(a.export("colours"))
+    for changes in (
+        {"task": "birds"},
+        {"sequence": bundle.sequence + 1},
+        {"report": {**bundle.report, "validation_accuracy": 0.123}},
+        {"extra": {"more": 1}},
+        {"signature": "00" * 64},
+        {"signer": b.trust.signer.key},
+    ):
+        refused(b, replace(bundle, **changes).to_bytes(), Reason.BAD_SIGNATURE)
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_an_unsigned_bundle_needs_a_persons_word(unsigned: bool, a: EdgeDevice, b: EdgeDevice) -> None:
+    data = replace(from_bytes(a.export("colours")), signer="", sequence=0, signature="").to_bytes()
+    if unsigned:
+        assert b.import_bundle(data, unsigned=True).task == "colours"
+    else:
+        refused(b, data, Reason.UNKNOWN_SIGNER)
+
+
+def test_that_word_does_not_cover_a_strangers_signature(a: EdgeDevice, device, tmp_path: Path) -> None:
+    c = device(tmp_path / "c", threads=1)
+    refused(c, a.export("colours"), Reason.UNKNOWN_SIGNER, unsigned=True, older=True)
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"signer": None},
+        {"signature": "zz" * 64},
+        {"sequence": 0},
+        {"sequence": 2**63},
+        {"sequence": MAX_SEQUENCE + 1},
+        {"sequence": -1},
+        {"sequence": True},
+        {"signer": "A" * 64},
+        {"signature": ""},
+    ],
+    ids=str,
+)
+def test_a_signer_or_counter_that_cannot_be_is_malformed(card: dict[str, object], a: EdgeDevice, b: EdgeDevice) -> None:
+    """Among them the fast-forward: a counter after which nothing could come."""
+    refused(b, replace(from_bytes(a.export("colours")), **card).to_bytes(), Reason.MALFORMED)
+
+
+def test_rollback_and_replay_are_refused_even_after_the_bank_has_forgotten(a: EdgeDevice, b: EdgeDevice, pictures_task) -> None:
+    first = a.export("colours")
+    a.learn("colours", pictures_task["colours"], seed=1)
+    second = a.export("colours")
+    b.import_bundle(first)
+    b.import_bundle(second)
+    refused(b, first, Reason.ROLLBACK)
+    b.bank.remove("colours")
+    b.bank.gc(keep=0)
+    refused(b, first, Reason.ROLLBACK)
+    twin = a.trust.sign(replace(from_bytes(second), report={}))
+    same_number = replace(twin, sequence=from_bytes(second).sequence, signature="")
+    signed = replace(same_number, signature=a.trust.signer.sign(same_number.unsigned_digest()))
+    refused(b, signed.to_bytes(), Reason.REPLAY)
+    assert b.import_bundle(first, older=True).digest and from_bytes(b.export("colours")).sequence == 1
+    refused(b, signed.to_bytes(), Reason.REPLAY)
+
+
+def test_limits_of_a_peer_hold(a: EdgeDevice, b: EdgeDevice) -> None:
+    data, key = a.export("colours"), a.trust.signer.key
+    b.trust.trust(Peer("a", key, tasks=("birds",)))
+    refused(b, data, Reason.NOT_ALLOWED)
+    b.trust.trust(Peer("a", key, max_bytes=len(data) - 1))
+    refused(b, data, Reason.TOO_LARGE)
+    b.trust.trust(Peer("a", key, max_bytes=len(data)))
+    assert b.import_bundle(data).task == "colours"
+
+
+def test_the_quota_holds(a: EdgeDevice, device, tmp_path: Path) -> None:
+    c = device(tmp_path / "c", threads=1, heads_mb=1)
+    c.trust.trust(Peer("a", a.trust.signer.key))
+    c.bank.put("filler", bytes(1 << 20), "learn")
+    refused(c, a.export("colours"), Reason.QUOTA)
+
+
+def test_revoking_takes_heads_out_of_force_at_once_in_other_processes_too(
+    a: EdgeDevice, b: EdgeDevice, device, pictures_task
+) -> None:
+    b.import_bundle(a.export("colours"))
+    b.learn("shapes", pictures_task["shapes"])
+    serving: EdgeDevice = device(b.home, threads=1)
+    assert serving.tasks == ("colours", "shapes")
+    assert b.trust.revoke("a") == ["colours"]
+    assert serving.tasks == b.tasks == ("shapes",)
+    refused(b, a.export("colours"), Reason.REVOKED)
+    b.bank.rollback("colours")  # somebody brings it back by hand
+    assert b.tasks == ("shapes",) and any("revoked" in problem or "trusted" in problem for problem in b.verify())
+    with pytest.raises(UnknownName, match="'nobody'"):
+        b.trust.revoke("nobody")
+    b.trust.trust(Peer("a", a.trust.signer.key))
+    assert b.tasks == ("colours", "shapes"), "trusted again, by hand"
+
+
+def test_a_change_of_the_file_by_hand_counts_at_the_next_look(a: EdgeDevice, b: EdgeDevice) -> None:
+    b.import_bundle(a.export("colours"))
+    assert b.tasks == ("colours",)
+    file = b.home / peers.PEERS_FILE
+    file.write_text(file.read_text().replace("true", "false"))
+    assert b.tasks == ()
+
+
+def test_a_slip_in_the_file_stops_no_answers_but_admits_nothing(a: EdgeDevice, b: EdgeDevice) -> None:
+    b.import_bundle(a.export("colours"))
+    (b.home / peers.PEERS_FILE).write_text("[")
+    assert b.tasks == ("colours",)
+    with pytest.raises(ConfigError):
+        b.import_bundle(a.export("colours"))
+
+
+def test_trust_is_given_to_one_name_one_key(a: EdgeDevice, b: EdgeDevice) -> None:
+    key = a.trust.signer.key
+    for peer, words in (
+        (Peer("c", key), "known as 'a'"),
+        (Peer("a", "c3" * 32), "another key"),
+        (Peer("me", b.trust.signer.key), "own key"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            b.trust.trust(peer)
+
+
+def test_numbers_only_grow_whoever_asks(tmp_path: Path) -> None:
+    with HeadBank(tmp_path / "bank.sqlite") as one, HeadBank(tmp_path / "bank.sqlite") as two:
+        assert [bank.next_sequence("k") for bank in (one, two, two, one)] == [1, 2, 3, 4]
+        one.put("birds", b"1", "learn", ("k", 9))
+        assert two.next_sequence("k") == 10 and two.next_sequence("other") == 1
+        assert two.accepted() == {("k", "birds"): (9, one.current()["birds"])}
+        two.put("birds", b"0", "import", ("k", 3))
+        assert one.accepted()["k", "birds"][0] == 9, "an older one that a person wanted does not lower the bar"
+
+
+def test_a_bank_of_format_1_is_taken_up_with_all_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "bank.sqlite"
+    with HeadBank(path) as bank:
+        bank.put("birds", b"1", "learn")
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TABLE accepted; PRAGMA user_version = 1;")
+    path.chmod(0o444)
+    with HeadBank(path) as bank:
+        assert bank.current().keys() == {"birds"} and bank.accepted() == {}
+    path.chmod(0o644)
+    with HeadBank(path) as bank:
+        assert bank.next_sequence("k") == 1 and bank.current().keys() == {"birds"} and bank.verify() == []
