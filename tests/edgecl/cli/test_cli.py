@@ -511,3 +511,73 @@ def test_evaluate_knows_the_ceiling_and_no_other_name_beside_the_methods(world: 
     done = edgecl(world / "home", "evaluate", tmp_path / "tasks", "--method", "finetune", "--unknown-classes")
     assert done.returncode == 2 and "not offered" in done.stderr
     assert edgecl(world / "home", "evaluate", tmp_path / "tasks", "--method", "bbb").returncode == 2
+
+
+# -- peers
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory, tiny_rom: Path) -> tuple[Path, Path, Path]:
+    """Two homes, of which the first has learned `hues`, and its bundle."""
+    base = tmp_path_factory.mktemp("peers")
+    for hue, name in enumerate(("red", "green")):
+        draw(base / "hues" / name, hue, 6, hue)
+    for home in ("a", "b"):
+        (base / home).mkdir()
+        (base / home / "config.toml").write_text(f'rom = "{tiny_rom}"\n')
+    assert edgecl(base / "a", "learn", "--task", "hues", cwd=base).returncode == 0
+    assert edgecl(base / "a", "heads", "export", "hues", "-o", base / "hues.bundle").returncode == 0
+    return base / "a", base / "b", base / "hues.bundle"
+
+
+def me(home: Path) -> dict[str, str]:
+    return json.loads(edgecl(home, "peers", "id", "--json").stdout)
+
+
+def test_a_device_says_who_it_is(homes: tuple[Path, Path, Path]) -> None:
+    a, b, _ = homes
+    said = edgecl(a, "peers", "id")
+    assert me(a)["fingerprint"] in said.stdout and me(a)["key"] in said.stdout and "peers trust" in said.stderr
+    assert me(a) == me(a) != me(b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "code"),
+    [
+        ((), "either the peer's key, or --bundle", 2),
+        (("KEY",), "give that with --fingerprint", 2),
+        (("KEY", "--fingerprint", "AAAA-AAAA-AAAA-AAAA-AAAA"), "somebody else's", 2),
+        (("12ab", "--fingerprint", "x"), "64 hexadecimal digits", 2),
+        (("--bundle", "nowhere.bundle", "--fingerprint", "x"), "cannot be read", 6),
+        (("KEY", "--bundle", "x"), "either the peer's key, or --bundle", 2),
+    ],
+)
+def test_trust_is_not_given_by_mistake(
+    arguments: tuple[str, ...], words: str, code: int, homes: tuple[Path, Path, Path]
+) -> None:
+    a, b, _ = homes
+    given = [me(a)["key"] if word == "KEY" else word for word in arguments]
+    done = edgecl(b, "peers", "trust", "hall", *given)
+    assert done.returncode == code and words in done.stderr
+    assert "nobody but itself" in edgecl(b, "peers", "ls").stdout
+
+
+def test_trust_import_verify_and_revoke(homes: tuple[Path, Path, Path]) -> None:
+    a, b, bundle = homes
+    words = me(a)["fingerprint"]
+    refused = edgecl(b, "heads", "import", bundle)
+    assert refused.returncode == 6 and words in refused.stderr and "edgecl peers id" in refused.stderr
+    done = edgecl(b, "peers", "trust", "hall", "--bundle", bundle, "--fingerprint", words.lower(), "--task", "hue*")
+    assert done.returncode == 0 and f"'hall' ({words}) is trusted for hue*" in done.stdout
+    listed = edgecl(b, "peers", "ls").stdout
+    assert words in listed and "only hue*" in listed
+    assert json.loads(edgecl(b, "peers", "ls", "--json").stdout)[0]["tasks"] == ["hue*"]
+    assert f"learned by hall ({words})" in edgecl(b, "heads", "import", bundle).stdout
+    told = edgecl(b, "heads", "verify", "hues").stdout
+    for part in (f"learned by hall ({words}), its number 1, signature valid", "from 12 pictures: green 6, red 6", "by linear"):
+        assert part in told
+    assert "learned by this device" in edgecl(a, "heads", "verify", "hues").stdout
+    assert "out of force: hues" in edgecl(b, "peers", "revoke", "hall").stdout
+    assert "REVOKED" in edgecl(b, "peers", "ls").stdout
+    assert edgecl(b, "heads", "import", bundle).returncode == 6
+    assert edgecl(b, "peers", "revoke", "nobody").returncode == 2

@@ -1,4 +1,4 @@
-"""A bundle that was written once: this and every later edgecl reads it, and its signature follows from the format's page alone."""
+"""A bundle written once: every later edgecl reads it, and its signature follows from the page of the format alone."""
 
 from __future__ import annotations
 
