@@ -90,9 +90,8 @@ class TrustStore:
             room=None if quota is None else quota - self._bank.size(),
         )
         offer = offer_of(bundle, data)
-        if not offer.key and unsigned:
-            offer = replace(offer, key=mine)
-        refused = judge(offer, here, older)
+        taken_on_word = unsigned and not offer.key  # a person's, who stands in for this device
+        refused = judge(replace(offer, key=mine) if taken_on_word else offer, here, older or taken_on_word)
         if refused:
             raise refused
         return bundle
