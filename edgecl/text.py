@@ -13,8 +13,9 @@ from pathlib import PurePath
 
 # Joiners are format characters too, but ordinary spelling (Persian, Hindi, emoji families) needs them.
 _JOINERS = "\u200c\u200d"
-# Control, format (bidi overrides, zero-width marks), surrogate, line and paragraph separator.
-_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Control, format (bidi overrides, zero-width marks), surrogate, unassigned, private use (each font its own), line and paragraph
+# separator.
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
 
 
 def printable(name: str | PurePath | bytes, limit: int = 240) -> str:

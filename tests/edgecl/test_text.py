@@ -28,6 +28,8 @@ def test_an_ordinary_name_stays_as_it_is(name: str) -> None:
         ("line\u2028end", "line\\u2028end"),
         ("zero\u200bwidth", "zero\\u200bwidth"),
         ("tag\U000e0041", "tag\\U000e0041"),
+        ("not yet a letter \ud7a4", "not yet a letter \\ud7a4"),
+        ("somebody's own \ue000", "somebody's own \\ue000"),
     ],
 )
 def test_what_acts_on_the_screen_or_hides_is_escaped(name: str, shown: str) -> None:
