@@ -2,8 +2,8 @@
 
     python benchmarks/heads.py TASKS [--methods linear,bb,clr] [--finetune aerial,cars] [-o FILE]
 
-`auto` is judged without learning again: what it tries, and what it keeps, is a function of the others' held-out pictures. The mapper is
-the default one; it is the same for every method, because it reads plain features.
+`auto` is judged without learning again: what it tries, and what it keeps, is a function of the others' held-out pictures. The
+mapper is the default one; it is the same for every method, because it reads plain features.
 """
 
 from __future__ import annotations

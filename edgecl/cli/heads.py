@@ -15,6 +15,7 @@ from edgecl.files import write_whole
 from edgecl.text import printable
 from edgecl.types import task_name
 
+_SHOWN = 320  # characters of one field; --json shows all
 app = typer.Typer(no_args_is_help=True, help="The heads of this device.")
 Name = Annotated[str, typer.Argument(help="Name of the task.", callback=lambda name: name and task_name(name))]
 
@@ -118,7 +119,8 @@ def show(task: Name, as_json: JsonOption = False) -> None:
         for part in ("report", "provenance", "settings"):
             print(f"{part}:")
             for key, value in sorted(card[part].items()):
-                print(f"  {printable(key)}: {value if isinstance(value, (int, float)) else json.dumps(value)}")
+                shown = value if isinstance(value, (int, float)) else printable(json.dumps(value), _SHOWN)
+                print(f"  {printable(key)}: {shown}")
         _table("where the bytes go", ["part", "bytes"], [[name, f"{count:,}"] for name, count in bundle.parts().items()])
         _table(
             "history",
