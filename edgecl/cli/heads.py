@@ -18,6 +18,7 @@ from edgecl.types import task_name
 if TYPE_CHECKING:
     from edgecl.sharing.trust_store import Custody
 
+_SHOWN = 320  # characters of one field; --json shows all
 app = typer.Typer(no_args_is_help=True, help="The heads of this device.")
 Name = Annotated[str, typer.Argument(help="Name of the task.", callback=lambda name: name and task_name(name))]
 
@@ -121,7 +122,8 @@ def show(task: Name, as_json: JsonOption = False) -> None:
         for part in ("report", "provenance", "settings"):
             print(f"{part}:")
             for key, value in sorted(card[part].items()):
-                print(f"  {printable(key)}: {value if isinstance(value, (int, float)) else json.dumps(value)}")
+                shown = value if isinstance(value, (int, float)) else printable(json.dumps(value), _SHOWN)
+                print(f"  {printable(key)}: {shown}")
         _table("where the bytes go", ["part", "bytes"], [[name, f"{count:,}"] for name, count in bundle.parts().items()])
         _table(
             "history",

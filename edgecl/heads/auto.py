@@ -25,7 +25,7 @@ from edgecl.types import Ints, Task
 
 # Gain in accuracy over the linear head that is expected of each method, and how firmly: a spread.
 _EXPECTED: Mapping[str, tuple[float, float]] = {"bb": (0.03, 0.02), "clr": (0.045, 0.02)}
-_CONVINCING = 0.03  # gain at which nothing else is tried
+CONVINCING = 0.03  # gain at which nothing else is tried
 _CHANCE = 2.0  # standard errors
 
 
@@ -79,7 +79,7 @@ def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, se
             skipped[name] = "stopped before its first epoch was done"
             break
         tried[name] = found
-        if found.report["training"]["stopped_early"] or choose(tried, task.labels, config.seed).gain >= _CONVINCING:
+        if found.report["training"]["stopped_early"] or choose(tried, task.labels, config.seed).gain >= CONVINCING:
             break
     choice = choose(tried, task.labels, config.seed)
     session.say(f"'{task.name}': kept {choice.why}")
