@@ -13,6 +13,7 @@
     |   `-- RomMismatch          head and ROM do not belong together
     |-- BundleError              bytes that are no acceptable bundle; `reason` says why in one word
     |-- IdentityError            the device's own key cannot be used
+    |-- TransferError            a place or peer that bundles cannot be read from or written to
     `-- BankError                the bank cannot do what was asked
         |-- UnknownTask          no head of that name
         |-- BankBusy             another process holds the writer's place
@@ -45,6 +46,7 @@ class Reason(StrEnum):
     REPLAY = "replay"
     WRONG_ROM = "wrong-rom"
     WRONG_PRECISION = "wrong-precision"
+    COLLISION = "collision"  # another signer's head answers for that task
     QUOTA = "quota"
 
 
@@ -126,6 +128,12 @@ class IdentityError(EdgeclError):
     """The device's own key cannot be read, written, or kept to itself."""
 
     exit_code = 8
+
+
+class TransferError(EdgeclError):
+    """Bundles cannot be read from a place or written there; what was there before is still there."""
+
+    exit_code = 9
 
 
 class BankError(EdgeclError):

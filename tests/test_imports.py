@@ -23,7 +23,7 @@ LAYERS = (
     ("heads", "mapping"),
     ("bank",),
     ("sharing", "learners"),
-    ("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion"),
+    ("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange"),
     ("cli", "serve"),
 )
 BASES = {f"edgecl.{name}.base" for name in ("rom", "heads", "mapping", "learners", "sharing.transport")}

@@ -1,8 +1,8 @@
 """`edgecl`: one verb per file; here only how they are found, and how errors end.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage or setting; 3 a runtime or package is missing; 4 a picture or data set cannot be
-used (`infer` answers all others first); 5 the ROM image; 6 a bundle; 7 the bank; 8 this device's key; 70 a bug in edgecl;
-130 stopped by Ctrl-C.
+used (`infer` answers all others first); 5 the ROM image; 6 a bundle; 7 the bank; 8 this device's key; 9 a place for
+bundles cannot be used; 70 a bug in edgecl; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from edgecl import __version__, config
-from edgecl.cli import bench, demo, doctor, evaluate, export, heads, infer, learn, peers
+from edgecl.cli import bench, demo, doctor, evaluate, export, heads, infer, learn, peers, share
 from edgecl.errors import EdgeclError
 from edgecl.text import printable
 
@@ -34,6 +34,8 @@ app = typer.Typer(
 app.command()(learn.learn)
 app.command()(infer.infer)
 app.add_typer(heads.app, name="heads")
+app.command()(share.share)
+app.command()(share.pull)
 app.add_typer(peers.app, name="peers")
 app.command()(export.export)
 app.command()(evaluate.evaluate)

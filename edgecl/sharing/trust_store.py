@@ -73,12 +73,7 @@ class TrustStore:
         quota: bytes of all bundles.   older, unsigned: a person wants it although a newer one is known, or nobody signed it.
         """
         bundle = from_bytes(data)
-        if bundle.signer and not signing.verify(bundle.signer, bundle.unsigned_digest(), bundle.signature):
-            raise BundleError(
-                f"the signature of '{bundle.task}' is not that of {signing.fingerprint(bundle.signer)}: it was altered, or is "
-                f"somebody else's",
-                Reason.BAD_SIGNATURE,
-            )
+        require_sound(bundle)
         mine = self.signer.key
         here = Standing(
             key=mine,
@@ -148,6 +143,16 @@ class TrustStore:
         for task in gone:
             self._bank.remove(task)
         return gone
+
+
+def require_sound(bundle: Bundle) -> None:
+    """Raise BundleError when the bundle names a signer who did not sign it."""
+    if bundle.signer and not signing.verify(bundle.signer, bundle.unsigned_digest(), bundle.signature):
+        raise BundleError(
+            f"the signature of '{bundle.task}' is not that of {signing.fingerprint(bundle.signer)}: it was altered, or is "
+            f"somebody else's",
+            Reason.BAD_SIGNATURE,
+        )
 
 
 def offer_of(bundle: Bundle, data: bytes) -> Offer:

@@ -581,3 +581,31 @@ def test_trust_import_verify_and_revoke(homes: tuple[Path, Path, Path]) -> None:
     assert "REVOKED" in edgecl(b, "peers", "ls").stdout
     assert edgecl(b, "heads", "import", bundle).returncode == 6
     assert edgecl(b, "peers", "revoke", "nobody").returncode == 2
+
+
+def test_share_to_a_stick_and_pull_from_it(homes: tuple[Path, Path, Path], tmp_path: Path, tiny_rom: Path) -> None:
+    a, *_ = homes
+    stick, other = tmp_path / "stick", tmp_path / "other"
+    for folder in (stick, other):
+        folder.mkdir()
+    (other / "config.toml").write_text(f'rom = "{tiny_rom}"\n')
+    assert "no heads in" in edgecl(other, "pull", "--from", stick).stdout
+    done = edgecl(a, "share", "--to", stick, "--to", tmp_path / "nowhere")
+    assert done.returncode == 9 and "shared 'hues'" in done.stdout and "is the stick mounted" in done.stderr
+    assert "was there already" in edgecl(a, "share", "hues", "--to", stick).stdout
+    refused = edgecl(other, "pull", "--from", stick)
+    assert refused.returncode == 6 and "(unknown-signer)" in refused.stderr and "1 of 1 heads were refused" in refused.stderr
+    who = me(a)
+    assert edgecl(other, "peers", "trust", "a", who["key"], "--fingerprint", who["fingerprint"]).returncode == 0
+    told = edgecl(other, "pull", "hues", "--from", stick, "--json")
+    assert json.loads(told.stdout)["state"] == "taken" and told.returncode == 0
+    assert "was there already" in edgecl(other, "pull", "--from", stick).stdout
+    assert edgecl(other, "pull", "birds", "--from", stick).returncode == 7
+    for arguments, words in (
+        (("share",), "--to FOLDER"),
+        (("pull",), "--from FOLDER"),
+        (("pull", "../x", "--from", "."), "task name"),
+    ):
+        done = edgecl(other, *arguments)
+        assert done.returncode == 2 and words in done.stderr
+    assert edgecl(other, "share", "--to", "s3://bucket/x").returncode == 9

@@ -1,0 +1,1 @@
+"""Ways for bundles to get from one device to another."""

@@ -1,0 +1,71 @@
+"""The contract of a transport: a place where bundles lie under their digests. It moves bytes and believes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgecl.errors import TransferError
+
+MOST_LISTED = 10_000  # bundles that one place may show
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A bundle that a place says it has. size: bytes, as it says."""
+
+    digest: str
+    size: int
+
+
+class Transport(ABC):
+    """A leaf implements `_list`, `_read` and `_write`, which raise OSError or TransferError."""
+
+    where: str
+
+    def ls(self) -> list[Entry]:
+        """What is there, by digest; names that are no digests are passed over. Raises TransferError."""
+        found = {}
+        for entry in self._list():
+            if _DIGEST.fullmatch(entry.digest):
+                found[entry.digest] = entry
+                if len(found) > MOST_LISTED:
+                    raise TransferError(f"{self.where} has more than {MOST_LISTED:,} bundles; take them from several places")
+        return [found[digest] for digest in sorted(found)]
+
+    def get(self, digest: str, limit: int) -> bytes:
+        """The bundle of that digest. Raises TransferError for more than `limit` bytes, or for bytes of another digest."""
+        data = self._read(digest, limit + 1)
+        if len(data) > limit:
+            raise TransferError(f"bundle {digest[:12]} in {self.where} has more than the {limit:,} bytes that are accepted")
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise TransferError(f"bundle {digest[:12]} in {self.where} is damaged or cut off; share it there again")
+        return data
+
+    def put(self, data: bytes) -> bool:
+        """Have the bundle there, durably and whole; False when it was there before. Raises TransferError."""
+        digest = hashlib.sha256(data).hexdigest()
+        if any(entry.digest == digest for entry in self._list()):
+            try:
+                self.get(digest, len(data))
+                return False
+            except TransferError:  # a damaged copy is written again
+                pass
+        self._write(digest, data)
+        return True
+
+    @abstractmethod
+    def _list(self) -> Iterator[Entry]:
+        """Whatever is there."""
+
+    @abstractmethod
+    def _read(self, digest: str, most: int) -> bytes:
+        """The bytes under that digest, not more than `most` of them."""
+
+    @abstractmethod
+    def _write(self, digest: str, data: bytes) -> None:
+        """All of it or nothing, in place of what is there; it is on the medium when this returns."""
