@@ -279,6 +279,8 @@ def test_ctrl_c_ends_cleanly_with_130(world: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "edgecl.cli.main", "infer", "-", "--json"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+        # A test run in the background of a shell has it ignored, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert process.stdin and process.stdout
     process.stdin.write(f"{world / 'hues/red/00.png'}\n")

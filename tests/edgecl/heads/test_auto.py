@@ -169,7 +169,7 @@ def test_ctrl_c_ends_the_trying_and_keeps_what_is_there(tries: Try) -> None:
 
 
 def test_what_convinces_ends_the_trying(tries: Try, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto, "_CONVINCING", 0.001)
+    monkeypatch.setattr(auto, "CONVINCING", 0.001)
     assert [name for name, _ in tries(clr=found(), bb=found())[1]] == ["clr"]
     assert [name for name, _ in tries(clr=found(right=False), bb=found())[1]] == ["clr", "bb"]
 
