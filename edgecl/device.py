@@ -458,7 +458,11 @@ class EdgeDevice:
             s = self.rom.preprocess.size
             self.rom.features(np.full((1, s, s, 3), 127, np.uint8), bundle.head.plugs)
         signed = (bundle.signer, bundle.sequence) if bundle.signer else None
-        return self.bank.put(bundle.task, data, "import", signed)
+
+        def still() -> None:  # while the ROM was tried, another process may have taken a newer one, or revoked the signer
+            self.trust.require(bundle, data, self.rom.image, quota, older, unsigned)
+
+        return self.bank.put(bundle.task, data, "import", signed, still)
 
     def verify(self, task: str | None = None) -> list[str]:
         """Every problem found in the bank, or in one task of it, as sentences."""

@@ -251,15 +251,24 @@ class HeadBank:
             db.execute("INSERT OR REPLACE INTO accepted VALUES (?, '', ?, '')", (signer, last + 1))
             return int(last) + 1
 
-    def put(self, task: str, data: bytes, action: str, signed: tuple[str, int] | None = None) -> Generation:
+    def put(
+        self,
+        task: str,
+        data: bytes,
+        action: str,
+        signed: tuple[str, int] | None = None,
+        require: Callable[[], None] = lambda: None,
+    ) -> Generation:
         """Append a generation of `task` holding `data` and put it in force. The same bytes again change nothing.
 
         A damaged copy of the same bytes is repaired. action: the word for the history, such as "learn" or "import".
-        signed: signer and sequence number of the bundle, which are remembered with it.
+        signed: signer and sequence number of the bundle, which are remembered with it.   require: asked inside the
+        transaction, where nobody else can change the bank; what it raises leaves everything as it was.
         Raises BankFull, BankReadOnly, BankBusy; nothing has then changed.
         """
         digest = hashlib.sha256(data).hexdigest()
         with self._transaction() as db:
+            require()
             # Once for the log, once for the file: a commit for which the file has no room would be stuck in the log.
             if shutil.disk_usage(self.path.parent).free < 2 * len(data) + _RESERVE:
                 raise self._full("nothing was changed")

@@ -92,6 +92,11 @@ class Signer:
         return cls(private)
 
 
+def exists(home: Path) -> bool:
+    """Whether that home has a key."""
+    return (home / KEY_FILE).exists()
+
+
 def identity(home: Path, passphrase: str | None = None) -> Signer:
     """The key in `home`, made on first use. passphrase: None takes $EDGECL_PASSPHRASE.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecl.bank.bank import HeadBank
-from edgecl.errors import BundleError, ConfigError, Reason
+from edgecl.errors import BankCorrupt, BundleError, ConfigError, Reason
 from edgecl.registry import check
 from edgecl.rom.image import RomImage
 from edgecl.sharing import peers, signing
@@ -45,6 +46,11 @@ class TrustStore:
         return signing.identity(self.home)
 
     @property
+    def own_key(self) -> str:
+        """Its public half; "" where there is none yet: to look at bundles needs no key, and no home that can be written."""
+        return self.signer.key if signing.exists(self.home) else ""
+
+    @property
     def peers(self) -> dict[str, Peer]:
         """By name. Raises ConfigError when the file cannot be meant."""
         return peers.load(self.home)
@@ -74,7 +80,14 @@ class TrustStore:
         """
         bundle = from_bytes(data)
         require_sound(bundle)
-        mine = self.signer.key
+        self.require(bundle, data, image, quota, older, unsigned)
+        return bundle
+
+    def require(
+        self, bundle: Bundle, data: bytes, image: RomImage, quota: int | None, older: bool = False, unsigned: bool = False
+    ) -> None:
+        """Raise, as `admit` does, unless a sound bundle may be kept by what is known now; asked again when it is kept."""
+        mine = self.own_key or "none yet"
         here = Standing(
             key=mine,
             rom_id=image.rom_id,
@@ -89,7 +102,6 @@ class TrustStore:
         refused = judge(replace(offer, key=mine) if taken_on_word else offer, here, older or taken_on_word)
         if refused:
             raise refused
-        return bundle
 
     def revoked(self) -> dict[str, str]:
         """Key -> name of the peers whose trust was revoked; nothing, and a word about it, when the file cannot be meant.
@@ -108,7 +120,7 @@ class TrustStore:
             return Custody("nobody", "", 0, False, False)
         words = signing.fingerprint(bundle.signer)
         sound = signing.verify(bundle.signer, bundle.unsigned_digest(), bundle.signature)
-        if bundle.signer == self.signer.key:
+        if bundle.signer == self.own_key:
             return Custody("this device", words, bundle.sequence, sound, sound)
         peer = next((p for p in self.peers.values() if p.key == bundle.signer), None)
         trusted = sound and peer is not None and peer.trusted and peer.allows(bundle.task)
@@ -119,7 +131,7 @@ class TrustStore:
     def trust(self, peer: Peer) -> None:
         """Believe what this peer signs from now on. Raises ConfigError for this device's own key, or a name that is taken."""
         known = self.peers
-        if peer.key == self.signer.key:
+        if peer.key == self.own_key:
             raise ConfigError("that is this device's own key; it trusts itself")
         same = next((p for p in known.values() if p.key == peer.key and p.name != peer.name), None)
         if same:
@@ -137,11 +149,12 @@ class TrustStore:
         known = self.peers
         check("peer", known, name)
         peers.store(self.home, replace(known[name], trusted=False))  # first: nothing more comes in meanwhile
-        gone = [
-            task for task, named in self._bank.current().items() if from_bytes(self._bank.get(named)).signer == known[name].key
-        ]
-        for task in gone:
-            self._bank.remove(task)
+        gone = []
+        for task, named in self._bank.current().items():
+            with contextlib.suppress(BankCorrupt, BundleError):  # what cannot be read cannot answer either
+                if from_bytes(self._bank.get(named)).signer == known[name].key:
+                    self._bank.remove(task)
+                    gone.append(task)
         return gone
 
 

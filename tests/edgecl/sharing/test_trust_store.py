@@ -13,8 +13,8 @@ import pytest
 from edgecl.bank.bank import HeadBank
 from edgecl.device import EdgeDevice
 from edgecl.errors import BundleError, ConfigError, EdgeclError, Reason, UnknownName
-from edgecl.sharing import peers
-from edgecl.sharing.bundle import MAX_SEQUENCE, from_bytes
+from edgecl.sharing import peers, signing
+from edgecl.sharing.bundle import MAX_SEQUENCE, digest, from_bytes
 from edgecl.sharing.trust import Peer
 
 
@@ -134,6 +134,37 @@ def test_rollback_and_replay_are_refused_even_after_the_bank_has_forgotten(a: Ed
     refused(b, signed.to_bytes(), Reason.REPLAY)
 
 
+@pytest.mark.parametrize("meanwhile", ["a newer one", "revoked"])
+def test_what_happens_while_a_bundle_is_looked_at_counts(
+    meanwhile: str, a: EdgeDevice, b: EdgeDevice, device, pictures_task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process takes a newer one, or revokes the peer, between the judgement and the commit."""
+    first = a.export("colours")
+    a.learn("colours", pictures_task["colours"], seed=1)
+    second = a.export("colours")
+    other: EdgeDevice = device(b.home, threads=1)
+    put = b.bank.put
+
+    def late(*given: object) -> object:
+        monkeypatch.undo()
+        other.import_bundle(second) if meanwhile == "a newer one" else other.trust.revoke("a")
+        return put(*given)
+
+    monkeypatch.setattr(b.bank, "put", late)
+    with pytest.raises(BundleError) as raised:
+        b.import_bundle(first)
+    assert raised.value.reason is (Reason.ROLLBACK if meanwhile == "a newer one" else Reason.REVOKED)
+    assert b.bank.current() == ({"colours": digest(second)} if meanwhile == "a newer one" else {})
+
+
+def test_to_look_and_to_take_needs_no_key_of_ones_own(a: EdgeDevice, b: EdgeDevice) -> None:
+    b.import_bundle(a.export("colours"))
+    assert b.verify() == [] and b.trust.custody(from_bytes(b.export("colours"))).signer == "a"
+    unsigned = replace(from_bytes(a.export("colours")), task="more", signer="", sequence=0, signature="").to_bytes()
+    assert b.import_bundle(unsigned, unsigned=True).task == "more"
+    assert not signing.exists(b.home)
+
+
 def test_limits_of_a_peer_hold(a: EdgeDevice, b: EdgeDevice) -> None:
     data, key = a.export("colours"), a.trust.signer.key
     b.trust.trust(Peer("a", key, tasks=("birds",)))
@@ -190,7 +221,7 @@ def test_trust_is_given_to_one_name_one_key(a: EdgeDevice, b: EdgeDevice) -> Non
     for peer, words in (
         (Peer("c", key), "known as 'a'"),
         (Peer("a", "c3" * 32), "another key"),
-        (Peer("me", b.trust.signer.key), "own key"),
+        (Peer("me", b.trust.signer.key), "own key"),  # which is made by asking for it
     ):
         with pytest.raises(ConfigError, match=words):
             b.trust.trust(peer)
