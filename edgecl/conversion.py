@@ -17,7 +17,7 @@ import numpy as np
 from edgecl import registry
 from edgecl.config import DeviceConfig
 from edgecl.device import EdgeDevice
-from edgecl.errors import DataError, PictureError, RomMismatch
+from edgecl.errors import BundleError, DataError, PictureError, Reason, RomMismatch
 from edgecl.metrics.accuracy import softmax
 from edgecl.pictures.folders import expand
 from edgecl.pictures.reading import Progress, read_features, silent
@@ -92,7 +92,7 @@ def relearn(bundle: Bundle, data: Path, to: Rom, config: DeviceConfig, progress:
         raise DataError(
             f"{data} has other classes than '{bundle.task}': {', '.join(strange[:5])}; give the task's own pictures"
         )
-    return _told(fresh, bundle, {"how": "learned again"})
+    return _told(fresh, bundle, {"how": "learned again", "from_signers": []})
 
 
 def _learned_by(bundle: Bundle) -> dict[str, Any]:
@@ -121,7 +121,8 @@ def carry(bundle: Bundle, change: Change, to: Rom) -> Bundle:
         )
     bundle.require_width(to.width)
     head = dataclasses.replace(bundle.head, rom_id=to.rom_id)
-    return _told(dataclasses.replace(bundle, head=head), bundle, {"how": "carried over", **change.to_dict()})
+    how = {"how": "carried over", "from_signers": sorted(bundle.makers - {""})}
+    return _told(dataclasses.replace(bundle, head=head), bundle, {**how, **change.to_dict()})
 
 
 def measure(bundles: Sequence[Bundle], source: Rom, to: Rom, pictures: Sequence[Any], mapper: str) -> dict[str, Change]:
@@ -198,8 +199,12 @@ def convert(
         raise device.bank.unknown(unknown[0])
     bundles = [from_bytes(device.bank.get(current[name])) for name in names]
     bundles = [bundle for bundle in bundles if bundle.head.rom_id != to.rom_id]
+    barred = device.trust.barred()
     for bundle in bundles:
         require_convertible(bundle, to)
+        if why := barred(bundle):  # this device's signature would make it serve again
+            raise BundleError(f"'{bundle.task}' is not converted: {why}", Reason.REVOKED)
+    _ = device.trust.signer  # a key that cannot be used is better known now than after the learning
     if data is not None:
         places = {bundle.task: _place(data, bundle.task, len(bundles) == 1) for bundle in bundles}
         learned = {bundle.task: relearn(bundle, places[bundle.task], to, device.config, progress) for bundle in bundles}
@@ -234,5 +239,5 @@ def _probabilities(bundle: Bundle, features: Floats) -> Floats:
 
 def _told(new: Bundle, old: Bundle, how: Mapping[str, Any]) -> Bundle:
     """`new` with a line in its provenance that says where it comes from, and without a signature: it is to be signed here."""
-    origin = {"from_rom": old.head.rom_id, "from_digest": digest(old.to_bytes()), "from_signer": old.signer, **how}
+    origin = {"from_rom": old.head.rom_id, "from_digest": digest(old.to_bytes()), **how}
     return dataclasses.replace(new, provenance={**new.provenance, "converted": origin}, signer="", sequence=0, signature="")

@@ -188,6 +188,7 @@ class EdgeDevice:
         )
         if (budget is not None and not budget > 0) or (max_bytes is not None and not max_bytes > 0):
             raise ConfigError(f"'{name}': budget and max_bytes must be above 0, got {budget} s and {max_bytes} bytes")
+        _ = self.trust.signer  # a key that cannot be used is better known now than after the learning
         rom = self.rom  # making or opening it is no part of the learning, nor of its seconds
         started = time.perf_counter()
         cache = self.feature_cache()
@@ -240,7 +241,7 @@ class EdgeDevice:
                 f"that many, or learn a smaller head"
             )
         fitted = time.perf_counter()
-        there = self.bank.put(name, data, "learn", (bundle.signer, bundle.sequence))
+        there = self.bank.put(name, data, "learn", bundle.mark)
         forget(checkpoint)  # only now: a power cut before the commit loses no epoch
         done = time.perf_counter()
         progress("learning the head", 1, 1)
@@ -412,18 +413,18 @@ class EdgeDevice:
         mapper = self._mapper
         bundles: dict[str, Bundle] = {}
         here: dict[str, str] = {}
-        revoked = self.trust.revoked()
+        barred = self.trust.barred()
         for task, digest in self.bank.current().items():
             try:  # one task that cannot serve must not silence the others
                 bundle = self.bundle(digest)
-                if bundle.signer in revoked:
-                    raise BundleError(f"'{revoked[bundle.signer]}' signed it, whose trust was revoked", Reason.REVOKED)
+                if why := barred(bundle):
+                    raise BundleError(why, Reason.REVOKED)
                 bundle.head.require_rom(rom_id, task)
                 self.rom.require(bundle.head.plugs)
                 if self._tasks.get(task) != digest:
                     mapper.add(task, bundle.anchor(mapper.name))
             except EdgeclError as error:
-                self._say(f"'{task}' is left out: {error}")
+                self._say(f"'{task}' is left out: {printable(str(error), 600)}")
                 continue
             bundles[digest], here[task] = bundle, digest
         for task in set(self._tasks) - set(here):
@@ -457,12 +458,11 @@ class EdgeDevice:
         if bundle.head.plugs:  # numbers that blow up inside the network would silence every batch with such a picture in it
             s = self.rom.preprocess.size
             self.rom.features(np.full((1, s, s, 3), 127, np.uint8), bundle.head.plugs)
-        signed = (bundle.signer, bundle.sequence) if bundle.signer else None
 
         def still() -> None:  # while the ROM was tried, another process may have taken a newer one, or revoked the signer
             self.trust.require(bundle, data, self.rom.image, quota, older, unsigned)
 
-        return self.bank.put(bundle.task, data, "import", signed, still)
+        return self.bank.put(bundle.task, data, "import", bundle.mark, still)
 
     def verify(self, task: str | None = None) -> list[str]:
         """Every problem found in the bank, or in one task of it, as sentences."""
@@ -476,6 +476,8 @@ class EdgeDevice:
                     bundle = from_bytes(self.bank.get(digest))
                     bundle.head.require_rom(self.rom.rom_id, name)
                     self.rom.require(bundle.head.plugs)
+                    if why := self.trust.barred()(bundle):
+                        raise BundleError(why, Reason.REVOKED)
                     custody = self.trust.custody(bundle)
                     if bundle.signer and not custody.trusted:
                         how = "is no longer trusted" if custody.sound else "did not sign these bytes"

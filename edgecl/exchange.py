@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from edgecl.device import EdgeDevice
-from edgecl.errors import BundleError, EdgeclError, Reason, UnknownTask
+from edgecl.errors import BundleError, EdgeclError, Reason, RomMismatch, UnknownTask
 from edgecl.sharing.bundle import MAX_BYTES, Bundle, from_bytes
 from edgecl.sharing.transport.base import Transport
 from edgecl.sharing.trust_store import require_sound
@@ -17,7 +17,8 @@ from edgecl.types import task_name
 class Outcome:
     """What became of one bundle.
 
-    state: "shared", "taken", "known" (it was there already), "older" (a newer one of its signer is there) or "refused".
+    state: "shared", "taken", "known" (it was there already), "older" (a newer one of its signer is there), "foreign" (for
+    another ROM, where one for this ROM is there too) or "refused".
     reason: of a refusal, in a word; "" where it has none.   message: a sentence.
     """
 
@@ -30,15 +31,42 @@ class Outcome:
 
 
 def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = ()) -> list[Outcome]:
-    """Put the bundles in force there; tasks: names, none means all. Raises UnknownTask, TransferError."""
+    """Put the bundles in force there; tasks: names, none means all. Raises UnknownTask, TransferError.
+
+    What nobody would take, because nobody has signed it or it is not trusted here, is refused and stops none of the others.
+    """
     current = device.bank.current()
     names = [task_name(name) for name in tasks] or list(current)
     found = []
     for name in names:
         data = device.export(name)
-        new = to.put(data)
-        found.append(Outcome(name, current[name], len(data), "shared" if new else "known"))
+        bundle = from_bytes(data)
+        who = device.trust.custody(bundle)
+        if who.trusted and not device.trust.barred()(bundle):
+            found.append(Outcome(name, current[name], len(data), "shared" if to.put(data) else "known"))
+        elif not bundle.signer:
+            words = f"'{name}' is not signed, so no device would take it; learn it again"
+            found.append(Outcome(name, current[name], len(data), "refused", str(Reason.UNKNOWN_SIGNER), words))
+        else:
+            words = f"'{name}' was learned by {who.signer}, who is not trusted here"
+            found.append(Outcome(name, current[name], len(data), "refused", str(Reason.REVOKED), words))
     return found
+
+
+@dataclass(frozen=True, order=True)
+class _Found:
+    """A sound bundle in a place: what is needed to choose among them without keeping their bytes."""
+
+    sequence: int
+    digest: str
+    task: str
+    size: int
+    signer: str
+    rom_id: str
+
+    def outcome(self, state: str, error: EdgeclError | str = "") -> Outcome:
+        """`state`, with what `error` says."""
+        return Outcome(self.task, self.digest, self.size, state, str(getattr(error, "reason", "")), str(error))
 
 
 def pull(
@@ -48,10 +76,10 @@ def pull(
     replace: bool = False,
     tell: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Take what is there and new, of each signer and task the newest. tasks: names, none means all.
+    """Take what is there and new, of each signer, task and ROM the newest. tasks: names, none means all.
 
-    replace: also in place of a head of another signer. Raises UnknownTask for a task that is not there, TransferError when
-    the place cannot be read at all. A refused bundle stops none of the others.
+    replace: also in place of a head of another signer, and what a person here had taken out of force. Raises UnknownTask for a
+    task that is not there, TransferError when the place cannot be read at all. A refused bundle stops none of the others.
     """
     wanted = {task_name(name) for name in tasks}
     outcomes: list[Outcome] = []
@@ -60,50 +88,65 @@ def pull(
         outcomes.append(outcome)
         tell(outcome)
 
-    have = set(device.bank.current().values())
-    newest: dict[tuple[str, str], _Found] = {}
+    newest: dict[tuple[str, str, str], _Found] = {}
     there: set[str] = set()
+    unreadable = 0
     for entry in source.ls():
         try:
             bundle = from_bytes(source.get(entry.digest, MAX_BYTES))
             require_sound(bundle)  # else a forged number would keep the newest true one from being taken
         except EdgeclError as error:
+            unreadable += 1
             if not wanted:  # nobody can say which task it was
-                said(_refused("?", entry.digest, entry.size, error))
+                said(_Found(0, entry.digest, "?", entry.size, "", "").outcome("refused", error))
             continue
         there.add(bundle.task)
         if wanted and bundle.task not in wanted:
             continue
-        found = _Found(bundle.sequence, entry.digest, bundle.task, entry.size)
-        key = (bundle.signer, bundle.task)
+        key = (bundle.signer, bundle.task, bundle.head.rom_id)
+        found = _Found(bundle.sequence, entry.digest, bundle.task, entry.size, bundle.signer, bundle.head.rom_id)
         older, newest[key] = sorted((found, newest[key])) if key in newest else (None, found)
         if older is not None:
-            said(Outcome(older.task, older.digest, older.size, "older"))
+            said(older.outcome("older"))
     if missing := wanted - there:
         has = ", ".join(sorted(there)[:8]) or "nothing that can be read"
-        raise UnknownTask(f"{source.where} has no '{min(missing)}'; it has {has}")
+        damaged = f"; {unreadable} bundles there are damaged or forged" if unreadable else ""
+        raise UnknownTask(f"{source.where} has no '{min(missing)}'; it has {has}{damaged}")
+    peers = {peer.key: peer for peer in device.trust.peers.values() if peer.trusted}
+    mine = device.trust.own_key
+    fitting = [
+        f
+        for f in newest.values()
+        if f.rom_id == device.rom.rom_id and (f.signer == mine != "" or (f.signer in peers and peers[f.signer].allows(f.task)))
+    ]
     for found in newest.values():
-        if found.digest in have:
-            said(Outcome(found.task, found.digest, found.size, "known"))
-            continue
-        try:
-            data = source.get(found.digest, MAX_BYTES)
-            if not replace:
-                _require_own_place(device, from_bytes(data))
-            device.import_bundle(data)
-        except EdgeclError as error:
-            said(_refused(found.task, found.digest, found.size, error))
-            continue
-        said(Outcome(found.task, found.digest, found.size, "taken"))
+        said(_taken(device, source, found, [f for f in fitting if f.task == found.task], replace))
     return outcomes
 
 
-@dataclass(frozen=True, order=True)
-class _Found:
-    sequence: int
-    digest: str
-    task: str
-    size: int
+def _taken(device: EdgeDevice, source: Transport, found: _Found, fitting: Sequence[_Found], replace: bool) -> Outcome:
+    """What becomes of one that is the newest of its signer. fitting: what believed signers have of that task for this ROM."""
+    if device.bank.current().get(found.task) == found.digest:
+        return found.outcome("known")
+    seen = device.bank.accepted().get((found.signer, found.task, found.rom_id))
+    if seen is not None and seen[1] == found.digest and not replace:
+        return found.outcome("known", f"it was taken out of force here; edgecl heads rollback {found.task}, or pull --replace")
+    try:
+        if found in fitting and len(fitting) > 1:
+            raise BundleError(
+                f"{len(fitting)} devices that are trusted here have learned '{found.task}': say in peers.toml, by `tasks`, "
+                f"whose is meant",
+                Reason.COLLISION,
+            )
+        data = source.get(found.digest, MAX_BYTES)
+        if not replace and found.signer in {f.signer for f in fitting}:
+            _require_own_place(device, from_bytes(data))
+        device.import_bundle(data)
+    except RomMismatch as error:
+        return found.outcome("foreign" if fitting else "refused", error)
+    except EdgeclError as error:
+        return found.outcome("refused", error)
+    return found.outcome("taken")
 
 
 def _require_own_place(device: EdgeDevice, bundle: Bundle) -> None:
@@ -111,14 +154,10 @@ def _require_own_place(device: EdgeDevice, bundle: Bundle) -> None:
     digest = device.bank.current().get(bundle.task)
     if digest is None:
         return
-    here = device.trust.custody(device.bundle(digest))
-    if device.bundle(digest).signer != bundle.signer:
+    here = device.bundle(digest)
+    if here.signer != bundle.signer:
         raise BundleError(
-            f"'{bundle.task}' is known here as learned by {here.signer}; to put this one in its place: --replace (edgecl heads "
-            f"rollback {bundle.task} undoes it)",
+            f"'{bundle.task}' is known here as learned by {device.trust.custody(here).signer}; to put this one in its place: "
+            f"--replace (edgecl heads rollback {bundle.task} undoes it)",
             Reason.COLLISION,
         )
-
-
-def _refused(task: str, digest: str, size: int, error: EdgeclError) -> Outcome:
-    return Outcome(task, digest, size, "refused", str(getattr(error, "reason", "")), str(error))

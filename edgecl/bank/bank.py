@@ -6,8 +6,8 @@ Rules of the file
   generation, rolling back moves the pointer, removing takes it out of force. So no step loses anything before `gc`.
 - Every change is one transaction, in WAL mode with synchronous=FULL: after a kill or a power cut the file holds the
   state before or after it, and what was reported as done is on the disk.
-- `accepted` has the newest sequence number taken from each signer for each task, in the transaction that takes the bundle;
-  `gc` does not forget it. Under the empty task it has the last number this device has signed with.
+- `accepted` has the newest sequence number taken from each signer for each task and ROM, in the transaction that takes the
+  bundle; `gc` does not forget it. Under the empty task it has the last number this device has signed with.
 - Times are notes for people. No decision depends on them: boards may wake up in 1970.
 """
 
@@ -54,9 +54,10 @@ _TO_2 = """
 CREATE TABLE IF NOT EXISTS accepted (
     signer TEXT NOT NULL,
     task TEXT NOT NULL,
+    rom_id TEXT NOT NULL,
     sequence INTEGER NOT NULL CHECK (sequence > 0),
     digest TEXT NOT NULL,
-    PRIMARY KEY (signer, task)
+    PRIMARY KEY (signer, task, rom_id)
 ) STRICT;
 PRAGMA user_version = 2;
 """
@@ -210,11 +211,11 @@ class HeadBank:
             for name, number, digest, action, at, bytes_, current in rows
         ]
 
-    def accepted(self) -> dict[tuple[str, str], tuple[int, str]]:
-        """(signer, task) -> sequence number and digest of the newest bundle that was taken from that signer."""
+    def accepted(self) -> dict[tuple[str, str, str], tuple[int, str]]:
+        """(signer, task, rom_id) -> sequence number and digest of the newest bundle that was taken from that signer."""
         if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'accepted'"):  # format 1, read-only
             return {}
-        return {(s, t): (n, d) for s, t, n, d in self._all("SELECT * FROM accepted WHERE task <> ''")}
+        return {(s, t, r): (n, d) for s, t, r, n, d in self._all("SELECT * FROM accepted WHERE task <> ''")}
 
     def version(self) -> tuple[int, int]:
         """A value that differs after any change to the bank, by this process or another: time to look again."""
@@ -248,7 +249,7 @@ class HeadBank:
         """A number that this device has never signed with, higher than all before it. What is not used is lost."""
         with self._transaction() as db:
             ((last,),) = self._all("SELECT coalesce(max(sequence), 0) FROM accepted WHERE signer = ?", signer)
-            db.execute("INSERT OR REPLACE INTO accepted VALUES (?, '', ?, '')", (signer, last + 1))
+            db.execute("INSERT OR REPLACE INTO accepted VALUES (?, '', '', ?, '')", (signer, last + 1))
             return int(last) + 1
 
     def put(
@@ -256,13 +257,13 @@ class HeadBank:
         task: str,
         data: bytes,
         action: str,
-        signed: tuple[str, int] | None = None,
+        signed: tuple[str, str, int] | None = None,
         require: Callable[[], None] = lambda: None,
     ) -> Generation:
         """Append a generation of `task` holding `data` and put it in force. The same bytes again change nothing.
 
         A damaged copy of the same bytes is repaired. action: the word for the history, such as "learn" or "import".
-        signed: signer and sequence number of the bundle, which are remembered with it.   require: asked inside the
+        signed: signer, ROM and sequence number of the bundle, which are remembered with it.   require: asked inside the
         transaction, where nobody else can change the bank; what it raises leaves everything as it was.
         Raises BankFull, BankReadOnly, BankBusy; nothing has then changed.
         """
@@ -284,15 +285,26 @@ class HeadBank:
                 self._put_in_force(task, last + 1)
             if signed is not None:
                 db.execute(
-                    "INSERT INTO accepted VALUES (?, ?, ?, ?) ON CONFLICT (signer, task) DO UPDATE SET "
+                    "INSERT INTO accepted VALUES (?, ?, ?, ?, ?) ON CONFLICT (signer, task, rom_id) DO UPDATE SET "
                     "sequence = excluded.sequence, digest = excluded.digest WHERE excluded.sequence > sequence",
-                    (signed[0], task, signed[1], digest),
+                    (signed[0], task, signed[1], signed[2], digest),
                 )
             return self._in_force(task)
 
-    def remove(self, task: str) -> None:
-        """Take `task` out of force; its generations stay for rollback until `gc`. Raises UnknownTask."""
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Nobody else changes the bank inside, nor whatever else is only changed in here; no changes of one's own either."""
+        with self._transaction():
+            yield
+
+    def remove(self, task: str, digest: str | None = None) -> None:
+        """Take `task` out of force; its generations stay for rollback until `gc`. Raises UnknownTask.
+
+        digest: only if that is in force.
+        """
         with self._transaction() as db:
+            if digest is not None and self.current().get(task) != digest:
+                return
             if not db.execute("UPDATE current SET in_force = 0 WHERE task = ? AND in_force", (task,)).rowcount:
                 raise self.unknown(task)
 

@@ -145,6 +145,8 @@ def rollback(task: Name, to: Annotated[int | None, typer.Option("--to", help="Ge
     """Put the generation before the current one (or the removed one, or --to N) in force."""
     with open_device() as edge:
         there = edge.bank.rollback(task, to)
+        if why := edge.trust.barred()(edge.bundle(there.digest)):
+            say(f"it answers nothing all the same: {why}")
         print(f"'{task}' is at generation {there.number} again ({there.action}, {_day(there.at)}, {there.digest[:12]})")
 
 
@@ -200,7 +202,7 @@ def convert(
                 _write(output, content)
                 print(f"wrote '{name}' for ROM {rom.rom_id[:12]} to {output}, {told}")
             else:
-                there = edge.bank.put(name, content, "convert", (bundles[name].signer, bundles[name].sequence))
+                there = edge.bank.put(name, content, "convert", bundles[name].mark)
                 print(f"'{name}' is generation {there.number} for ROM {rom.rom_id[:12]}, {told}")
         if output is None:
             say(f"these heads answer on ROM {rom.rom_id[:12]}: use --rom {to}, or set rom in {edge.home / 'config.toml'}")
@@ -241,9 +243,12 @@ def verify(task: Annotated[str | None, typer.Argument(help="One task only.")] = 
         print(f"sound: '{task}', generation {now.number}, digest {now.digest}")
         print(f"learned by {_who(who)}" + (f", its number {who.sequence}, signature valid" if who.sequence else ", unsigned"))
         counts = p.get("per_class")
-        shown = [f"{printable(str(k), 40)} {v}" for k, v in counts.items()] if isinstance(counts, dict) else []
-        print(f"from {p.get('pictures', '?')} pictures: {', '.join(shown[:8])}{', ...' if len(shown) > 8 else ''}")
-        print(f"on ROM {bundle.head.rom_id[:12]} by {bundle.head.method}, seed {p.get('seed', '?')}")
+        shown = (
+            [f"{printable(str(k), 40)} {printable(str(v), 20)}" for k, v in counts.items()] if isinstance(counts, dict) else []
+        )
+        pictures, seed = (printable(str(p.get(key, "?")), 40) for key in ("pictures", "seed"))
+        print(f"from {pictures} pictures: {', '.join(shown[:8])}{', ...' if len(shown) > 8 else ''}")
+        print(f"on ROM {bundle.head.rom_id[:12]} by {bundle.head.method}, seed {seed}")
         if isinstance(came := p.get("converted"), dict):
             print("made from a head for another ROM: " + printable(json.dumps(came), 300))
         print(f"taken by '{now.action}' on {_day(now.at)}")

@@ -44,7 +44,7 @@ def share(
 
     if not to:
         raise ConfigError("say where the heads shall go: edgecl share --to FOLDER")
-    failed = []
+    failed, refused = [], 0
     with open_device() as edge:
         for word in to:
             try:
@@ -55,8 +55,11 @@ def share(
                 continue
             for outcome in outcomes:
                 _tell(outcome, word, as_json)
+                refused += outcome.state == "refused"
             if not outcomes and not as_json:
                 print("the bank is empty; nothing to share")
+    if refused:
+        raise BundleError(f"{refused} heads were not shared: no other device would take them")
     if failed:
         raise TransferError(f"{len(failed)} of {len(to)} places could not be written: {printable(', '.join(failed))}")
 
@@ -90,10 +93,12 @@ def _tell(outcome: Outcome, where: str, as_json: bool) -> None:
     lines = {
         "shared": f"shared {what} to {place}",
         "taken": f"took {what} from {place}",
-        "known": f"{what} was there already",
+        "known": f"{what} was there already" + (f": {printable(outcome.message, 600)}" if outcome.message else ""),
+        "foreign": f"{what} is left there: {printable(outcome.message, 600)}",
         "older": f"{what}, {outcome.digest[:12]}, is older than another from the same device there",
     }
     if outcome.state == "refused":
-        say(f"refused {outcome.digest[:12]}{f' ({outcome.reason})' if outcome.reason else ''}: {outcome.message}")
+        why = f" ({outcome.reason})" if outcome.reason else ""
+        say(f"refused {outcome.digest[:12]}{why}: {printable(outcome.message, 600)}")
     else:
         print(lines[outcome.state], flush=True)

@@ -86,6 +86,20 @@ class Bundle:
             raise BundleError(f"the card of '{self.task}' holds a value that JSON cannot carry: {error}") from error
         return bytes(save_tensors({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata={_KEY: card}))
 
+    @property
+    def mark(self) -> tuple[str, str, int] | None:
+        """Signer, ROM and sequence number, by which a bank remembers it; None for an unsigned one."""
+        return (self.signer, self.head.rom_id, self.sequence) if self.signer else None
+
+    @property
+    def makers(self) -> frozenset[str]:
+        """Keys of all who had a hand in the arrays: the signer, and those whose head this was before it was carried over."""
+        came = self.provenance.get("converted")
+        before = came.get("from_signers") if isinstance(came, dict) else None
+        return frozenset(
+            {self.signer, *(k for k in before if isinstance(k, str))} if isinstance(before, list) else {self.signer}
+        )
+
     def unsigned_digest(self) -> bytes:
         """SHA-256 of the canonical bytes without the signature: what is signed. Signer and counter are in it."""
         return hashlib.sha256(replace(self, signature="").to_bytes()).digest()

@@ -30,11 +30,28 @@ _FIRST = "# Whom this device believes, by the key that signs. `edgecl peers` wri
 
 def load(home: Path) -> dict[str, Peer]:
     """The peers of that home, by name. Raises ConfigError for anything that cannot be meant; nobody is trusted by mistake."""
+    return _checked(home / PEERS_FILE, _parsed(home))
+
+
+def _parsed(home: Path) -> dict[str, Any]:
     path = home / PEERS_FILE
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}; mend it, or move it away to trust nobody") from error
+        raise ConfigError(f"{path} cannot be read: {error}; mend it") from error
+
+
+def revoked(home: Path) -> dict[str, str]:
+    """Key -> name of all that are not trusted, even where another entry cannot be meant. Raises ConfigError for no TOML."""
+    entries = {name: entry for name, entry in _parsed(home).items() if isinstance(entry, dict)}
+    return {
+        str(entry.get("key")).lower(): printable(name, 60)
+        for name, entry in entries.items()
+        if entry.get("trusted", True) is not True
+    }
+
+
+def _checked(path: Path, raw: Mapping[str, Any]) -> dict[str, Peer]:
     peers = {name: _peer(path, name, entry) for name, entry in raw.items()}
     twice = [p.name for p in peers.values() if sum(p.key == q.key for q in peers.values()) > 1]
     if twice:
@@ -56,7 +73,7 @@ def _peer(path: Path, name: str, entry: Any) -> Peer:
     if not plain or not isinstance(peer.get("key"), str) or not _KEY.fullmatch(peer["key"]):
         raise ConfigError(f"{where} needs a plain name, and a key of 64 hexadecimal digits as `edgecl peers id` prints it")
     tasks, most = peer["tasks"], peer["max_bytes"]
-    if not isinstance(tasks, list) or not all(isinstance(task, str) and task for task in tasks):
+    if not isinstance(tasks, list) or not all(isinstance(task, str) and task.strip() for task in tasks):
         raise ConfigError(f"{where}: tasks must be a list of names, or left out to allow all")
     if "tasks" in entry and not tasks:  # it would read as "none" and mean "all"
         raise ConfigError(f"{where}: tasks is empty; leave it out to allow all, or set trusted = false to allow none")
@@ -98,7 +115,9 @@ def store(home: Path, peer: Peer) -> None:
             table.pop(key, None)
         elif table.get(key) != value:
             table[key] = value
+    text = tomlkit.dumps(document)
+    _checked(path, tomllib.loads(text))  # nor is what could not be read
     try:
-        write_whole(path, tomlkit.dumps(document).encode())
+        write_whole(path, text.encode())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}; nothing was changed") from error

@@ -10,15 +10,18 @@ import base64
 import contextlib
 import hashlib
 import os
+import re
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgecl.errors import IdentityError
-from edgecl.files import sync_folder
+from edgecl.files import sync_folder, write_whole
 
 PASSPHRASE = "EDGECL_PASSPHRASE"  # the environment's variable
 KEY_FILE = "identity.pem"
+PUBLIC_FILE = "identity.pub"
 _DOMAIN = b"edgecl bundle 1\0"  # what is signed for one purpose means nothing for another
 
 
@@ -79,8 +82,8 @@ class Signer:
         try:
             private = load_pem_private_key(data, passphrase.encode() or None)
         except TypeError as error:  # a passphrase too many or too few
-            need = "needs a passphrase" if not passphrase else "has no passphrase"
-            raise IdentityError(f"the key of this device {need}; {PASSPHRASE} gives it") from error
+            need = "has no passphrase, but one is set: unset" if passphrase else "needs a passphrase: set"
+            raise IdentityError(f"the key of this device {need} {PASSPHRASE}") from error
         except Exception as error:
             raise IdentityError(
                 f"the key of this device cannot be read: {error}; check {PASSPHRASE}, or restore the file from a copy"
@@ -92,9 +95,15 @@ class Signer:
         return cls(private)
 
 
-def exists(home: Path) -> bool:
-    """Whether that home has a key."""
-    return (home / KEY_FILE).exists()
+def public_key(home: Path) -> str:
+    """The public half of the key in that home, which needs no passphrase to be known; "" where there is none yet."""
+    if not (home / KEY_FILE).exists():
+        return ""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        key = (home / PUBLIC_FILE).read_text().strip()
+        if re.fullmatch(r"[0-9a-f]{64}", key):
+            return key
+    return identity(home).key
 
 
 def identity(home: Path, passphrase: str | None = None) -> Signer:
@@ -106,11 +115,23 @@ def identity(home: Path, passphrase: str | None = None) -> Signer:
     try:
         if not path.exists():
             _write_once(path, Signer.fresh().to_pem(phrase))
-        if os.name == "posix" and path.stat().st_mode & 0o077:
+        if os.name == "posix" and path.stat().st_mode & 0o077 and _keeps_modes(home):
             raise IdentityError(f"others than its owner may read {path}; mend that (chmod 600), and think of rotating the key")
-        return Signer.from_pem(path.read_bytes(), phrase)
+        signer = Signer.from_pem(path.read_bytes(), phrase)
+        public = home / PUBLIC_FILE
+        if not public.exists() or public.read_bytes() != f"{signer.key}\n".encode():
+            with contextlib.suppress(OSError):  # it can be told from the other
+                write_whole(public, f"{signer.key}\n".encode())
+        return signer
     except OSError as error:
         raise IdentityError(f"the key of this device, {path}, cannot be used: {error.strerror}") from error
+
+
+def _keeps_modes(folder: Path) -> bool:
+    """Whether files there can be kept from others at all: FAT and some network drives know no owner."""
+    with tempfile.NamedTemporaryFile(prefix=".edgecl-", dir=folder) as probe:
+        os.chmod(probe.name, 0o600)
+        return not os.stat(probe.name).st_mode & 0o077
 
 
 def _write_once(path: Path, data: bytes) -> None:

@@ -38,7 +38,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Seen:
-    """The newest bundle accepted of a task from a signer."""
+    """The newest bundle accepted of a task, for a ROM, from a signer."""
 
     sequence: int
     digest: str
@@ -65,7 +65,8 @@ class Offer:
 class Standing:
     """What the judging device knows.
 
-    key: its own, which it trusts.   peers: by key.   seen: by (key, task).   room: bytes left for bundles; None: no quota.
+    key: its own, which it trusts.   peers: by key.   seen: by (key, task, rom_id).   room: bytes left for bundles;
+    None: no quota.
     """
 
     key: str
@@ -73,7 +74,7 @@ class Standing:
     backbone: str = ""
     precision: str = ""
     peers: Mapping[str, Peer] = field(default_factory=dict)
-    seen: Mapping[tuple[str, str], Seen] = field(default_factory=dict)
+    seen: Mapping[tuple[str, str, str], Seen] = field(default_factory=dict)
     room: int | None = None
 
 
@@ -82,9 +83,8 @@ def judge(offer: Offer, here: Standing, older: bool = False) -> BundleError | Ro
 
     older: a person asked for a generation that a newer one has followed; a stranger's word for it is never enough.
     """
-    return (
-        _of_signer(offer, here) or _of_size(offer, here) or _of_rom(offer, here) or (None if older else _of_time(offer, here))
-    )
+    refused = _of_signer(offer, here) or _of_size(offer, here) or _of_rom(offer, here)
+    return refused or _of_time(offer, here, older)
 
 
 def _of_signer(offer: Offer, here: Standing) -> BundleError | None:
@@ -139,8 +139,8 @@ def _of_rom(offer: Offer, here: Standing) -> RomMismatch | None:
     )
 
 
-def _of_time(offer: Offer, here: Standing) -> BundleError | None:
-    last = here.seen.get((offer.key, offer.task))
+def _of_time(offer: Offer, here: Standing, older: bool) -> BundleError | None:
+    last = here.seen.get((offer.key, offer.task, offer.rom_id))
     if last is None or offer.sequence > last.sequence or offer.digest == last.digest:
         return None
     if offer.sequence == last.sequence:
@@ -148,6 +148,8 @@ def _of_time(offer: Offer, here: Standing) -> BundleError | None:
             f"'{offer.task}' has the number {offer.sequence} of another bundle that this signer has sent before",
             Reason.REPLAY,
         )
+    if older:
+        return None
     return BundleError(
         f"'{offer.task}' has number {offer.sequence}, but this signer's number {last.sequence} is known already: it is older. "
         f"If that is meant: edgecl heads rollback, or import it with --older",

@@ -17,6 +17,7 @@ from edgecl.rom.image import RomImage
 from edgecl.sharing import peers, signing
 from edgecl.sharing.bundle import Bundle, digest, from_bytes
 from edgecl.sharing.trust import Offer, Peer, Seen, Standing, judge
+from edgecl.text import printable
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class TrustStore:
     @property
     def own_key(self) -> str:
         """Its public half; "" where there is none yet: to look at bundles needs no key, and no home that can be written."""
-        return self.signer.key if signing.exists(self.home) else ""
+        return signing.public_key(self.home)
 
     @property
     def peers(self) -> dict[str, Peer]:
@@ -102,17 +103,29 @@ class TrustStore:
         refused = judge(replace(offer, key=mine) if taken_on_word else offer, here, older or taken_on_word)
         if refused:
             raise refused
+        for key in bundle.makers & set(here.peers):
+            if not here.peers[key].trusted:
+                raise BundleError(
+                    f"'{bundle.task}' was made from a head of '{here.peers[key].name}', whose trust was revoked", Reason.REVOKED
+                )
 
-    def revoked(self) -> dict[str, str]:
-        """Key -> name of the peers whose trust was revoked; nothing, and a word about it, when the file cannot be meant.
+    def barred(self) -> Callable[[Bundle], str]:
+        """What says of a bundle in the bank why it must not serve, or "".
 
-        What a revoked peer had sent is out of force already, so a slip in the file silences nothing.
+        A revoked peer had a hand in it; or `peers.toml` is no TOML, and nobody can tell: then only own heads serve.
         """
         try:
-            return {peer.key: peer.name for peer in self.peers.values() if not peer.trusted}
+            revoked = peers.revoked(self.home)
         except ConfigError as error:
-            self._say(str(error))
-            return {}
+            self._say(f"{error}. Until then only the heads that this device has learned answer")
+            mine = {"", self.own_key}
+            return lambda bundle: "" if bundle.makers <= mine else "it came from elsewhere, and peers.toml cannot be read"
+
+        def why(bundle: Bundle) -> str:
+            names = [revoked[key] for key in sorted(bundle.makers) if key in revoked]
+            return f"it came from '{names[0]}', whose trust was revoked" if names else ""
+
+        return why
 
     def custody(self, bundle: Bundle) -> Custody:
         """Who signed it, and whether that holds."""
@@ -130,6 +143,10 @@ class TrustStore:
 
     def trust(self, peer: Peer) -> None:
         """Believe what this peer signs from now on. Raises ConfigError for this device's own key, or a name that is taken."""
+        with self._bank.exclusive():  # of two processes that read, change and write, one would be lost
+            self._trust(peer)
+
+    def _trust(self, peer: Peer) -> None:
         known = self.peers
         if peer.key == self.own_key:
             raise ConfigError("that is this device's own key; it trusts itself")
@@ -146,14 +163,15 @@ class TrustStore:
 
     def revoke(self, name: str) -> list[str]:
         """Believe that peer no longer, and take what it had sent out of force. Returns those tasks."""
-        known = self.peers
-        check("peer", known, name)
-        peers.store(self.home, replace(known[name], trusted=False))  # first: nothing more comes in meanwhile
+        with self._bank.exclusive():
+            known = self.peers
+            check("peer", known, name)
+            peers.store(self.home, replace(known[name], trusted=False))  # first: nothing more comes in meanwhile
         gone = []
         for task, named in self._bank.current().items():
             with contextlib.suppress(BankCorrupt, BundleError):  # what cannot be read cannot answer either
-                if from_bytes(self._bank.get(named)).signer == known[name].key:
-                    self._bank.remove(task)
+                if known[name].key in from_bytes(self._bank.get(named)).makers:
+                    self._bank.remove(task, named)
                     gone.append(task)
         return gone
 
@@ -172,5 +190,5 @@ def offer_of(bundle: Bundle, data: bytes) -> Offer:
     """What is judged of a bundle and its bytes."""
     rom = bundle.provenance.get("rom")
     said: Mapping[str, Any] = rom if isinstance(rom, dict) else {}
-    words = {key: value for key in ("backbone", "precision") if isinstance(value := said.get(key), str)}
+    words = {key: printable(v, 60) for key in ("backbone", "precision") if isinstance(v := said.get(key), str)}
     return Offer(bundle.task, digest(data), len(data), bundle.signer, bundle.sequence, bundle.head.rom_id, **words)

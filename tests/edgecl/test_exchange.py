@@ -82,6 +82,59 @@ def test_the_newest_is_taken_and_the_older_stays_where_it_is(a: EdgeDevice, b: E
     assert states(pull(b, Folder(stick))) == [("colours", "refused", "rollback")]
 
 
+def test_what_a_person_here_took_out_of_force_does_not_come_back_by_itself(a: EdgeDevice, b: EdgeDevice, stick: Path) -> None:
+    share(a, Folder(stick), ["shapes"])
+    pull(b, Folder(stick))
+    b.bank.remove("shapes")
+    (found,) = pull(b, Folder(stick))
+    assert found.state == "known" and "rollback shapes" in found.message and b.tasks == ()
+    assert states(pull(b, Folder(stick), replace=True)) == [("shapes", "taken", "")]
+
+
+def test_one_stick_serves_devices_of_several_roms(a: EdgeDevice, b: EdgeDevice, stick: Path) -> None:
+    """The newer head, for another ROM, does not hide the older one for this ROM, nor block its successor."""
+    share(a, Folder(stick), ["shapes"])
+    bundle = from_bytes(a.export("shapes"))
+    other = a.trust.sign(replace(bundle, head=replace(bundle.head, rom_id="0" * 64)))
+    Folder(stick).put(other.to_bytes())
+    assert states(pull(b, Folder(stick))) == [("shapes", "foreign", "wrong-rom"), ("shapes", "taken", "")]
+    b.bank.put("elsewhere", other.to_bytes(), "import", other.mark)
+    assert states(pull(b, Folder(stick), replace=True))[1] == ("shapes", "known", "")
+
+
+def test_two_trusted_devices_with_one_task_are_a_question_for_a_person(
+    a: EdgeDevice, b: EdgeDevice, device, stick: Path, tmp_path: Path, pictures_task
+) -> None:
+    c: EdgeDevice = device(tmp_path / "c", threads=1)
+    c.learn("shapes", pictures_task["shapes"])
+    b.trust.trust(Peer("c", c.trust.signer.key))
+    share(a, Folder(stick), ["shapes"])
+    share(c, Folder(stick))
+    for replace_ in (False, True):
+        assert states(pull(b, Folder(stick), replace=replace_)) == [("shapes", "refused", "collision")] * 2 and b.tasks == ()
+    b.trust.trust(Peer("c", c.trust.signer.key, tasks=("cars",)))
+    assert states(pull(b, Folder(stick))) == [("shapes", "refused", "not-allowed"), ("shapes", "taken", "")]
+
+
+def test_what_nobody_would_take_is_not_shared(a: EdgeDevice, b: EdgeDevice, stick: Path) -> None:
+    b.import_bundle(a.export("colours"))
+    unsigned = replace(from_bytes(a.export("shapes")), signer="", sequence=0, signature="").to_bytes()
+    b.import_bundle(unsigned, unsigned=True)
+    assert states(share(b, Folder(stick))) == [("colours", "shared", ""), ("shapes", "refused", "unknown-signer")]
+    file = b.home / "peers.toml"
+    file.write_text(file.read_text().replace("true", "false"))
+    assert states(share(b, Folder(stick), ["colours"])) == [("colours", "refused", "revoked")]
+
+
+def test_words_from_a_card_do_not_act_on_the_terminal(a: EdgeDevice, b: EdgeDevice, stick: Path) -> None:
+    bundle = from_bytes(a.export("shapes"))
+    rom = {"backbone": b.rom.image.backbone, "precision": "\x1b[2Jfp"}
+    changed = replace(bundle, head=replace(bundle.head, rom_id="0" * 64), provenance={**bundle.provenance, "rom": rom})
+    Folder(stick).put(a.trust.sign(changed).to_bytes())
+    (found,) = pull(b, Folder(stick))
+    assert found.reason == "wrong-precision" and found.message.isprintable() and "\\x1b" in found.message
+
+
 def test_a_stick_of_strangers_and_rubbish_gives_what_is_sound_and_names_the_rest(
     a: EdgeDevice, b: EdgeDevice, device, stick: Path, tmp_path: Path, pictures_task
 ) -> None:

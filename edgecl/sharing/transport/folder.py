@@ -31,15 +31,19 @@ class Folder(Transport):
 
     def _list(self) -> Iterator[Entry]:
         try:
-            with os.scandir(self.path) as found:
-                for one in found:
-                    facts = one.stat(follow_symlinks=False)
-                    if one.name.endswith(_END) and stat.S_ISREG(facts.st_mode):
-                        yield Entry(one.name.removesuffix(_END), facts.st_size)
+            names = os.listdir(self.path)
         except FileNotFoundError:
             return
         except OSError as error:
             raise TransferError(f"{self.where} cannot be read: {error.strerror}") from error
+        for name in names:
+            if name.endswith(_END):
+                try:
+                    facts = os.stat(self.path / name, follow_symlinks=False)
+                except OSError:  # gone meanwhile, or a bad spot on the stick: the others can still be taken
+                    continue
+                if stat.S_ISREG(facts.st_mode):
+                    yield Entry(name.removesuffix(_END), facts.st_size)
 
     def _read(self, digest: str, most: int) -> bytes:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,8 @@ def test_the_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     first = identity(home)
     assert identity(home).key == first.key and verify(first.key, DIGEST, identity(home).sign(DIGEST))
     assert (home / signing.KEY_FILE).stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in home.iterdir()] == [signing.KEY_FILE]
+    assert sorted(path.name for path in home.iterdir()) == [signing.KEY_FILE, signing.PUBLIC_FILE]
+    assert signing.public_key(home) == first.key
 
 
 def test_processes_that_start_together_agree_on_one_key(tmp_path: Path) -> None:
@@ -93,6 +95,29 @@ def test_a_passphrase_is_asked_for_and_taken(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv(signing.PASSPHRASE, wrong)
         with pytest.raises(IdentityError, match=words):
             identity(tmp_path)
+        assert signing.public_key(tmp_path) == key
+    identity(tmp_path / "other", passphrase="")
+    with pytest.raises(IdentityError, match="unset"):
+        identity(tmp_path / "other", passphrase="open sesame")
+
+
+def test_a_file_system_without_owners_is_no_reason_not_to_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a file's mode is what it is, whoever changes it."""
+    change = os.chmod
+    key = identity(tmp_path).key
+    (tmp_path / signing.KEY_FILE).chmod(0o644)
+    with pytest.raises(IdentityError, match="may read"):
+        identity(tmp_path)
+    probe = signing.tempfile.NamedTemporaryFile
+
+    def open_to_all(**named: Any) -> Any:
+        file = probe(**named)
+        os.chmod(file.name, 0o644)
+        return file
+
+    monkeypatch.setattr(signing.tempfile, "NamedTemporaryFile", open_to_all)
+    monkeypatch.setattr(signing.os, "chmod", lambda *rest: change(*rest) if rest[1] == 0o644 else None)
+    assert identity(tmp_path).key == key
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "other kind", "readable", "folder"])

@@ -24,7 +24,12 @@ HERE = Standing(
         REVOKED: Peer("gone", REVOKED, trusted=False),
         LIMITED: Peer("limited", LIMITED, tasks=("birds", "line-*"), max_bytes=1000),
     },
-    seen={(FRIEND, "birds"): Seen(5, "five"), (OWN, "birds"): Seen(9, "nine"), (STRANGER, "birds"): Seen(1, "one")},
+    seen={
+        (FRIEND, "birds", ROM): Seen(5, "five"),
+        (FRIEND, "birds", OTHER): Seen(8, "of another ROM"),
+        (OWN, "birds", ROM): Seen(9, "nine"),
+        (STRANGER, "birds", ROM): Seen(1, "one"),
+    },
 )
 GOOD = Offer("birds", "six", 500, FRIEND, 6, ROM, "lite0", "fp32")
 
@@ -68,8 +73,8 @@ def test_it_is_accepted(changes: dict[str, object]) -> None:
 
 def test_a_person_may_ask_for_an_older_one_and_for_nothing_else() -> None:
     assert judge(replace(GOOD, sequence=4, digest="four"), HERE, older=True) is None
-    for changes in ({"key": STRANGER}, {"rom_id": OTHER}, {"key": REVOKED}):
-        assert judge(replace(GOOD, sequence=4, **changes), HERE, older=True) is not None
+    for changes in ({"key": STRANGER}, {"rom_id": OTHER}, {"key": REVOKED}, {"sequence": 5, "digest": "mixed"}):
+        assert judge(replace(GOOD, **{"sequence": 4, **changes}), HERE, older=True) is not None
 
 
 def test_the_quota_counts_what_is_left() -> None:
@@ -94,5 +99,5 @@ def test_nobody_but_a_trusted_signer_is_ever_accepted(
     if judge(offer, HERE, older) is None:
         assert key in (OWN, FRIEND, LIMITED) and rom == ROM and size <= MAX_BYTES
         assert key != LIMITED or ((task == "birds" or task.startswith("line-")) and size <= 1000)
-        last = HERE.seen.get((key, task))
-        assert older or last is None or sequence > last.sequence
+        last = HERE.seen.get((key, task, rom))
+        assert last is None or sequence > last.sequence or (older and sequence < last.sequence)

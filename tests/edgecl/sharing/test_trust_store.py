@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from edgecl import learning
 from edgecl.bank.bank import HeadBank
+from edgecl.conversion import Change, carry, convert
 from edgecl.device import EdgeDevice
-from edgecl.errors import BundleError, ConfigError, EdgeclError, Reason, UnknownName
+from edgecl.errors import BundleError, ConfigError, EdgeclError, IdentityError, Reason, UnknownName
 from edgecl.sharing import peers, signing
 from edgecl.sharing.bundle import MAX_SEQUENCE, digest, from_bytes
 from edgecl.sharing.trust import Peer
+from firmware_sim.faults import read_only
 
 
 @pytest.fixture
@@ -157,12 +161,52 @@ def test_what_happens_while_a_bundle_is_looked_at_counts(
     assert b.bank.current() == ({"colours": digest(second)} if meanwhile == "a newer one" else {})
 
 
+def test_a_head_that_was_carried_over_is_still_of_the_one_who_learned_it(
+    a: EdgeDevice, b: EdgeDevice, pictures_task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This device's signature on it must not wash a revoked peer's head, nor carry it on to others."""
+    b.import_bundle(a.export("colours"))
+    bundle = b.bundle(b.bank.current()["colours"])
+    same = Change(12, 1.0, 1.0, 1.0, 0.0, 0.0)
+    carried = b.trust.sign(carry(bundle, same, b.rom))
+    twice = b.trust.sign(carry(carried, same, b.rom))
+    for one in (carried, twice):
+        assert one.makers == {a.trust.signer.key, b.trust.signer.key} and b.trust.custody(one).trusted
+    b.bank.put("colours", twice.to_bytes(), "convert", twice.mark)
+    assert b.trust.revoke("a") == ["colours"] and b.tasks == ()
+    b.bank.rollback("colours")
+    assert b.tasks == () and ["revoked" in problem for problem in b.verify()] == [True]
+    refused(b, twice.to_bytes(), Reason.REVOKED)
+    with pytest.raises(BundleError, match=r"not converted.*revoked"):
+        convert(b, SimpleNamespace(rom_id="0" * 64, image=b.rom.image), pictures=pictures_task["colours"])
+
+
+def test_a_limit_that_means_nothing_is_not_written(a: EdgeDevice, b: EdgeDevice) -> None:
+    before = (b.home / peers.PEERS_FILE).read_bytes()
+    for tasks in (("",), (" ",)):
+        with pytest.raises(ConfigError, match="tasks must be"):
+            b.trust.trust(Peer("a", a.trust.signer.key, tasks=tasks))
+    assert (b.home / peers.PEERS_FILE).read_bytes() == before
+
+
+def test_to_look_needs_no_passphrase_and_to_learn_asks_before_the_work(
+    a: EdgeDevice, pictures_task, monkeypatch: pytest.MonkeyPatch, device
+) -> None:
+    key = a.trust.signer
+    (a.home / signing.KEY_FILE).write_bytes(key.to_pem("open sesame"))
+    again: EdgeDevice = device(a.home, threads=1)
+    assert again.verify() == [] and again.trust.own_key == key.key
+    monkeypatch.setattr(learning, "fit", lambda *rest, **named: pytest.fail("it began to learn"))
+    with pytest.raises(IdentityError, match="needs a passphrase"):
+        again.learn("shapes", pictures_task["shapes"])
+
+
 def test_to_look_and_to_take_needs_no_key_of_ones_own(a: EdgeDevice, b: EdgeDevice) -> None:
     b.import_bundle(a.export("colours"))
     assert b.verify() == [] and b.trust.custody(from_bytes(b.export("colours"))).signer == "a"
     unsigned = replace(from_bytes(a.export("colours")), task="more", signer="", sequence=0, signature="").to_bytes()
     assert b.import_bundle(unsigned, unsigned=True).task == "more"
-    assert not signing.exists(b.home)
+    assert not (b.home / signing.KEY_FILE).exists()
 
 
 def test_limits_of_a_peer_hold(a: EdgeDevice, b: EdgeDevice) -> None:
@@ -208,10 +252,17 @@ def test_a_change_of_the_file_by_hand_counts_at_the_next_look(a: EdgeDevice, b: 
     assert b.tasks == ()
 
 
-def test_a_slip_in_the_file_stops_no_answers_but_admits_nothing(a: EdgeDevice, b: EdgeDevice) -> None:
+def test_a_slip_in_the_file_lifts_no_revocation_and_stops_no_own_head(a: EdgeDevice, b: EdgeDevice, pictures_task) -> None:
     b.import_bundle(a.export("colours"))
-    (b.home / peers.PEERS_FILE).write_text("[")
-    assert b.tasks == ("colours",)
+    b.learn("shapes", pictures_task["shapes"])
+    file = b.home / peers.PEERS_FILE
+    sound = file.read_text()
+    file.write_text(f'{sound}\n[x]\nkey = "no key"\n')
+    assert b.tasks == ("colours", "shapes"), "another entry's slip"
+    file.write_text(f'{sound.replace("true", "false")}\n[x]\nkey = "no key"\n')
+    assert b.tasks == ("shapes",), "and it does not hide that a is revoked"
+    file.write_text("[")
+    assert b.tasks == ("shapes",), "nobody can tell"
     with pytest.raises(ConfigError):
         b.import_bundle(a.export("colours"))
 
@@ -230,11 +281,11 @@ def test_trust_is_given_to_one_name_one_key(a: EdgeDevice, b: EdgeDevice) -> Non
 def test_numbers_only_grow_whoever_asks(tmp_path: Path) -> None:
     with HeadBank(tmp_path / "bank.sqlite") as one, HeadBank(tmp_path / "bank.sqlite") as two:
         assert [bank.next_sequence("k") for bank in (one, two, two, one)] == [1, 2, 3, 4]
-        one.put("birds", b"1", "learn", ("k", 9))
+        one.put("birds", b"1", "learn", ("k", "rom", 9))
         assert two.next_sequence("k") == 10 and two.next_sequence("other") == 1
-        assert two.accepted() == {("k", "birds"): (9, one.current()["birds"])}
-        two.put("birds", b"0", "import", ("k", 3))
-        assert one.accepted()["k", "birds"][0] == 9, "an older one that a person wanted does not lower the bar"
+        assert two.accepted() == {("k", "birds", "rom"): (9, one.current()["birds"])}
+        two.put("birds", b"0", "import", ("k", "rom", 3))
+        assert one.accepted()["k", "birds", "rom"][0] == 9, "an older one that a person wanted does not lower the bar"
 
 
 def test_a_bank_of_format_1_is_taken_up_with_all_it_holds(tmp_path: Path) -> None:
@@ -243,9 +294,9 @@ def test_a_bank_of_format_1_is_taken_up_with_all_it_holds(tmp_path: Path) -> Non
         bank.put("birds", b"1", "learn")
     with closing(sqlite3.connect(path)) as db:
         db.executescript("DROP TABLE accepted; PRAGMA user_version = 1;")
-    path.chmod(0o444)
-    with HeadBank(path) as bank:
+    with read_only(path.parent), HeadBank(path) as bank:
         assert bank.current().keys() == {"birds"} and bank.accepted() == {}
-    path.chmod(0o644)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchall() == [(1,)], "what cannot be written is left at its format"
     with HeadBank(path) as bank:
         assert bank.next_sequence("k") == 1 and bank.current().keys() == {"birds"} and bank.verify() == []
