@@ -17,8 +17,8 @@ from edgecl.types import task_name
 class Outcome:
     """What became of one bundle.
 
-    state: "shared", "taken", "known" (it was there already), "older" (a newer one of its signer is there), "foreign" (for
-    another ROM, where one for this ROM is there too) or "refused".
+    state: "shared", "taken", "known" (it was there already), "older" (a newer one of its signer is there or here), "foreign"
+    (for another ROM, where one for this ROM is there too) or "refused".
     reason: of a refusal, in a word; "" where it has none.   message: a sentence.
     """
 
@@ -145,7 +145,8 @@ def _taken(device: EdgeDevice, source: Transport, found: _Found, fitting: Sequen
     except RomMismatch as error:
         return found.outcome("foreign" if fitting else "refused", error)
     except EdgeclError as error:
-        return found.outcome("refused", error)
+        old = getattr(error, "reason", None) is Reason.ROLLBACK  # as sticks are: they keep what was put on them
+        return found.outcome("older" if old else "refused", error)
     return found.outcome("taken")
 
 

@@ -95,7 +95,7 @@ def _tell(outcome: Outcome, where: str, as_json: bool) -> None:
         "taken": f"took {what} from {place}",
         "known": f"{what} was there already" + (f": {printable(outcome.message, 600)}" if outcome.message else ""),
         "foreign": f"{what} is left there: {printable(outcome.message, 600)}",
-        "older": f"{what}, {outcome.digest[:12]}, is older than another from the same device there",
+        "older": f"{what}, {outcome.digest[:12]}, is older than what is {'here' if outcome.reason else 'there'} of that device",
     }
     if outcome.state == "refused":
         why = f" ({outcome.reason})" if outcome.reason else ""

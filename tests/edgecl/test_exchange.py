@@ -79,7 +79,8 @@ def test_the_newest_is_taken_and_the_older_stays_where_it_is(a: EdgeDevice, b: E
     for path in bundles(stick):
         if path.name.startswith(digest(a.export("colours"))):
             path.unlink()
-    assert states(pull(b, Folder(stick))) == [("colours", "refused", "rollback")]
+    held = b.export("colours")
+    assert states(pull(b, Folder(stick))) == [("colours", "older", "rollback")] and b.export("colours") == held
 
 
 def test_what_a_person_here_took_out_of_force_does_not_come_back_by_itself(a: EdgeDevice, b: EdgeDevice, stick: Path) -> None:
