@@ -12,6 +12,7 @@ import pytest
 from edgecl.errors import IdentityError
 from edgecl.sharing import signing
 from edgecl.sharing.signing import Signer, fingerprint, identity, verify
+from firmware_sim.faults import count, cut_at_call
 
 DIGEST = bytes(range(32))
 # RFC 8032, section 7.1, test 1: the key pair that anyone can check this against.
@@ -84,6 +85,21 @@ def test_processes_that_start_together_agree_on_one_key(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(keys) == 8 and len(set(keys)) == 1
+
+
+def test_a_power_cut_while_the_key_is_made_leaves_a_whole_key_or_none(tmp_path: Path) -> None:
+    """At every system call of it, cryptography loaded beforehand."""
+    identity(tmp_path / "warm")
+    calls = count(cut_at_call, lambda: identity(tmp_path / "count"))
+    died = 0
+    for k in range(1, calls + 1):
+        home = tmp_path / f"home{k}"
+        died += cut_at_call(k).strikes(lambda home=home: identity(home))
+        there = (home / signing.KEY_FILE).exists()
+        key = identity(home).key
+        assert identity(home).key == key == signing.public_key(home)
+        assert not there or (home / signing.KEY_FILE).stat().st_mode & 0o777 == 0o600
+    assert died > 10
 
 
 def test_a_passphrase_is_asked_for_and_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

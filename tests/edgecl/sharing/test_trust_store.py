@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,7 +20,7 @@ from edgecl.errors import BundleError, ConfigError, EdgeclError, IdentityError, 
 from edgecl.sharing import peers, signing
 from edgecl.sharing.bundle import MAX_SEQUENCE, digest, from_bytes
 from edgecl.sharing.trust import Peer
-from firmware_sim.faults import read_only
+from firmware_sim.faults import count, cut_at_call, read_only
 
 
 @pytest.fixture
@@ -300,3 +301,26 @@ def test_a_bank_of_format_1_is_taken_up_with_all_it_holds(tmp_path: Path) -> Non
         assert db.execute("PRAGMA user_version").fetchall() == [(1,)], "what cannot be written is left at its format"
     with HeadBank(path) as bank:
         assert bank.next_sequence("k") == 1 and bank.current().keys() == {"birds"} and bank.verify() == []
+
+
+def test_a_power_cut_while_a_bank_is_taken_up_loses_nothing(tmp_path: Path) -> None:
+    """At every system call of opening a bank of format 1."""
+    old = tmp_path / "old.sqlite"
+    with HeadBank(old) as bank:
+        bank.put("birds", b"1", "learn")
+    with closing(sqlite3.connect(old)) as db:
+        db.executescript("DROP TABLE accepted; PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE);")
+
+    def copy(name: str) -> Path:
+        (tmp_path / name).mkdir()
+        return Path(shutil.copy(old, tmp_path / name / "bank.sqlite"))
+
+    first = copy("count")
+    calls = count(cut_at_call, lambda: HeadBank(first).close())
+    died = 0
+    for k in range(1, calls + 1):
+        path = copy(str(k))
+        died += cut_at_call(k).strikes(lambda path=path: HeadBank(path).close())
+        with HeadBank(path) as bank:
+            assert bank.current().keys() == {"birds"} and bank.verify() == [] and bank.next_sequence("k") == 1
+    assert died > 50
