@@ -30,6 +30,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from edgecl.text import printable
+
+_LONGEST = 1000  # characters of a message that quotes what a stranger wrote
+
 
 class Reason(StrEnum):
     """Why a bundle is refused, in a word that programs may rely on."""
@@ -120,7 +124,7 @@ class BundleError(EdgeclError):
     exit_code = 6
 
     def __init__(self, message: str, reason: Reason = Reason.MALFORMED) -> None:
-        super().__init__(message)
+        super().__init__(printable(message, _LONGEST))  # it may quote names out of the bundle
         self.reason = reason
 
 

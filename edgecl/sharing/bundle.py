@@ -152,7 +152,7 @@ def from_bytes(data: bytes) -> Bundle:
             )
         tensors = load_tensors(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        raise BundleError(f"the bundle is malformed: {type(error).__name__}: {str(error)[:200]}") from error
+        raise BundleError(f"the bundle is malformed: {type(error).__name__}: {printable(str(error), 200)}") from error
     _check_tensors(tensors)
     bundle = _assemble(card, tensors)
     if bundle.to_bytes() != data:
@@ -169,7 +169,7 @@ def _header(data: bytes) -> dict[str, Any]:
     try:
         header = json.loads(data[8 : 8 + length], object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"the bundle is malformed: its header cannot be read: {str(error)[:200]}") from error
+        raise BundleError(f"the bundle is malformed: its header cannot be read: {printable(str(error), 200)}") from error
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__"), dict) or _KEY not in header["__metadata__"]:
         raise BundleError("the bundle is malformed: it has no card")
     return header

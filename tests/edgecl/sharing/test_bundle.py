@@ -163,6 +163,17 @@ def test_other_spelling_of_the_same_card_is_refused() -> None:
 # -- what is hostile
 
 
+@pytest.mark.parametrize("word", ["\u202egpj", "\x7f", "\x1b[2J"])
+def test_a_refusal_does_not_act_on_the_terminal_whatever_it_quotes(word: str) -> None:
+    header = json.loads(GOOD[8 : 8 + int.from_bytes(GOOD[:8], "little")])
+    header["head/w"]["dtype"] = word
+    renamed = altered({}, {f"anchor/gmmc/{word}": np.zeros(1, np.float32)})
+    for data in (with_header(json.dumps(header, ensure_ascii=False), GOOD[8 + len(json.dumps(header)) :]), renamed):
+        with pytest.raises(BundleError) as raised:
+            from_bytes(data)
+        assert str(raised.value).isprintable()
+
+
 @pytest.mark.parametrize("length", [2**63, 2**64 - 1, 2**32, len(GOOD), len(GOOD) - 7])
 def test_header_larger_than_the_file_is_refused_unread(length: int) -> None:
     refused(length.to_bytes(8, "little") + GOOD[8:], "header")
