@@ -116,7 +116,10 @@ def identity(home: Path, passphrase: str | None = None) -> Signer:
         if not path.exists():
             _write_once(path, Signer.fresh().to_pem(phrase))
         if os.name == "posix" and path.stat().st_mode & 0o077 and _keeps_modes(home):
-            raise IdentityError(f"others than its owner may read {path}; mend that (chmod 600), and think of rotating the key")
+            raise IdentityError(
+                f"others than its owner may read {path}; mend that (chmod 600). If somebody may have read it, delete it: a new "
+                f"one is made, which others must trust anew"
+            )
         signer = Signer.from_pem(path.read_bytes(), phrase)
         public = home / PUBLIC_FILE
         if not public.exists() or public.read_bytes() != f"{signer.key}\n".encode():

@@ -23,7 +23,7 @@ class Entry:
 
 
 class Transport(ABC):
-    """A leaf implements `_list`, `_read` and `_write`, which raise OSError or TransferError."""
+    """A leaf implements `_list`, `_read` and `_write`, which raise TransferError. where: for messages."""
 
     where: str
 
@@ -49,14 +49,12 @@ class Transport(ABC):
     def put(self, data: bytes) -> bool:
         """Have the bundle there, durably and whole; False when it was there before. Raises TransferError."""
         digest = hashlib.sha256(data).hexdigest()
-        if any(entry.digest == digest for entry in self._list()):
-            try:
-                self.get(digest, len(data))
-                return False
-            except TransferError:  # a damaged copy is written again
-                pass
-        self._write(digest, data)
-        return True
+        try:
+            self.get(digest, len(data))
+        except TransferError:  # it is not there, or damaged
+            self._write(digest, data)
+            return True
+        return False
 
     @abstractmethod
     def _list(self) -> Iterator[Entry]:

@@ -289,12 +289,17 @@ def test_numbers_only_grow_whoever_asks(tmp_path: Path) -> None:
         assert one.accepted()["k", "birds", "rom"][0] == 9, "an older one that a person wanted does not lower the bar"
 
 
-def test_a_bank_of_format_1_is_taken_up_with_all_it_holds(tmp_path: Path) -> None:
-    path = tmp_path / "bank.sqlite"
+def format_1(path: Path) -> Path:
+    """A bank as it was before `accepted`, with one task."""
     with HeadBank(path) as bank:
         bank.put("birds", b"1", "learn")
     with closing(sqlite3.connect(path)) as db:
-        db.executescript("DROP TABLE accepted; PRAGMA user_version = 1;")
+        db.executescript("DROP TABLE accepted; PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE);")
+    return path
+
+
+def test_a_bank_of_format_1_is_taken_up_with_all_it_holds(tmp_path: Path) -> None:
+    path = format_1(tmp_path / "bank.sqlite")
     with read_only(path.parent), HeadBank(path) as bank:
         assert bank.current().keys() == {"birds"} and bank.accepted() == {}
     with closing(sqlite3.connect(path)) as db:
@@ -305,11 +310,7 @@ def test_a_bank_of_format_1_is_taken_up_with_all_it_holds(tmp_path: Path) -> Non
 
 def test_a_power_cut_while_a_bank_is_taken_up_loses_nothing(tmp_path: Path) -> None:
     """At every system call of opening a bank of format 1."""
-    old = tmp_path / "old.sqlite"
-    with HeadBank(old) as bank:
-        bank.put("birds", b"1", "learn")
-    with closing(sqlite3.connect(old)) as db:
-        db.executescript("DROP TABLE accepted; PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE);")
+    old = format_1(tmp_path / "old.sqlite")
 
     def copy(name: str) -> Path:
         (tmp_path / name).mkdir()
