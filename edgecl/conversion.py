@@ -131,6 +131,8 @@ def measure(bundles: Sequence[Bundle], source: Rom, to: Rom, pictures: Sequence[
     pictures: paths or whatever `decode` takes, like those that the device will see.   mapper: name; it knows all bundles.
     A head is judged on the pictures that the mapper gives to its task, on all of them where these are too few.
     """
+    if plugged := [bundle.task for bundle in bundles if bundle.head.plugs]:
+        raise RomMismatch(f"heads that act inside the network are not carried over: {', '.join(plugged)}; use --data")
     reading = read_features(source, pictures)
     if len(reading.kept) < MIN_PICTURES:
         raise DataError(
@@ -139,8 +141,6 @@ def measure(bundles: Sequence[Bundle], source: Rom, to: Rom, pictures: Sequence[
         )
     before = reading.features
     after = read_features(to, [pictures[i] for i in reading.kept]).features
-    if plugged := [bundle.task for bundle in bundles if bundle.head.plugs]:
-        raise RomMismatch(f"heads that act inside the network are not carried over: {', '.join(plugged)}; use --data")
     knows = registry.load("mapper", registry.MAPPERS, mapper)(source.width)
     for bundle in bundles:
         knows.add(bundle.task, bundle.anchor(mapper))

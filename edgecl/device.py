@@ -414,7 +414,8 @@ class EdgeDevice:
         bundles: dict[str, Bundle] = {}
         here: dict[str, str] = {}
         barred = self.trust.barred()
-        for task, digest in self.bank.current().items():
+        current = self.bank.current()
+        for task, digest in current.items():
             try:  # one task that cannot serve must not silence the others
                 bundle = self.bundle(digest)
                 if why := barred(bundle):
@@ -430,7 +431,7 @@ class EdgeDevice:
         for task in set(self._tasks) - set(here):
             mapper.remove(task)
         self._bundles, self._tasks, self._seen = bundles, here, version
-        self._left_out = len(self.bank.current()) - len(here)
+        self._left_out = len(current) - len(here)
 
     # -- heads as files
 

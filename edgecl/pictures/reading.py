@@ -44,7 +44,6 @@ class Reading:
     kept: Ints
     digests: tuple[str, ...]
     failures: dict[int, PictureError]
-    from_cache: int
 
     def without_repetitions(self, labels: Ints) -> tuple[Reading, int]:
         """The same without pictures whose bytes occurred before under the same label, and how many went.
@@ -122,7 +121,7 @@ def read_features(rom: Rom, sources: Sequence[Any], cache: FeatureCache | None =
         progress("reading features", reused + at, len(sources))
     kept = np.array(sorted(features), np.int64)
     stacked = np.stack([features[i] for i in kept]) if len(kept) else np.zeros((0, rom.width), np.float32)
-    return Reading(stacked, kept, tuple(digests.get(int(i), "") for i in kept), failures, reused)
+    return Reading(stacked, kept, tuple(digests.get(int(i), "") for i in kept), failures)
 
 
 def _digests(sources: Sequence[Any]) -> tuple[dict[int, str], dict[int, PictureError]]:

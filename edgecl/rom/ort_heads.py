@@ -61,8 +61,6 @@ class OrtHeads:
     # -- CPU
 
     def _on_cpu(self, plugs: Plugs) -> tuple[ort.InferenceSession, Mapping[str, Floats]]:
-        if plugs.scrambled:
-            raise RuntimeUnavailable("scrambled biases depend on the picture's size; use --runtime pytorch")
         form = structure(self._image.sockets, plugs)
         by_form: Hashable = ("session", form)
         by_head: Hashable = ("head", plugs.key)

@@ -168,14 +168,14 @@ def fill(places: Mapping[str, Place], plugs: Sequence[Plugs], device: Any = "cpu
         for name in used:
             values = [getattr(p, kind).get(name) for p in plugs]
             if kind == "kernel":
-                values = _same_side(values, places[name].socket.channels)
+                values = _same_side(values)
             zero = np.zeros_like(next(v for v in values if v is not None))
             stacked = np.stack([zero if v is None else np.asarray(v, np.float32) for v in values])
             tensor = torch.from_numpy(stacked[0] if len(plugs) == 1 else stacked).to(device)
             setattr(places[name], kind, tensor)
 
 
-def _same_side(kernels: Sequence[Any], channels: int) -> list[Any]:
+def _same_side(kernels: Sequence[Any]) -> list[Any]:
     """Kernels of one socket padded with zeros to the largest of them, which changes nothing that they compute."""
     side = max(k.shape[-1] for k in kernels if k is not None)
     out = []

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from edgecl import registry
 from edgecl.errors import BankError
 from edgecl.files import half_written, write_whole
 from edgecl.rom.image import weights_digest
@@ -69,7 +70,7 @@ class Checkpoint:
 
 def forget(path: Path) -> None:
     """Remove what a learning has kept at `path`: its state, those of `auto`'s candidates beside it, and half-written ones."""
-    for own in ("", ".bb", ".clr"):
+    for own in ("", *(f".{method}" for method in registry.HEADS)):
         state = path.with_name(path.name + own)
         for left in (state, *half_written(state)):
             with contextlib.suppress(OSError):

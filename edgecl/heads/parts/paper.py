@@ -135,6 +135,7 @@ def learn_bb(task: Task, rom: Rom, seed: int, false_reject: float, epochs: int, 
     _require(task, rom, rom.image.sockets, dict.fromkeys((s.name for s in rom.image.sockets), 0), session)
     if scrambled:
         rom.require(Plugs(scrambled={s.name: np.zeros(s.channels, np.float32) for s in rom.image.sockets}))
+    pixels = read_pixels(task, rom)
 
     def layer(socket: Socket) -> Bias:
         return Bias(socket.channels, scrambled)
@@ -142,12 +143,12 @@ def learn_bb(task: Task, rom: Rom, seed: int, false_reject: float, epochs: int, 
     model = Reprogrammed(load_network(rom.image), rom.image.sockets, layer, rom.width, len(task.classes), seed)
     learned = [*model.linear.parameters(), *(made.beta for made in model.layers.values())]
     with limited(rom.threads):
-        report = _fit(model, learned, [], task, rom, seed, epochs or 100, 10, lambda epoch: 1e-3, False, session)
+        report = _fit(model, learned, [], task, pixels, rom, seed, epochs or 100, 10, lambda epoch: 1e-3, False, session)
     if scrambled:
         plugs = Plugs(scrambled={name: made.beta.detach().numpy() for name, made in model.layers.items()})
     else:
         plugs = _folded(model, task.name)
-    return _head("bb", model, plugs, task, rom, seed, false_reject, {**report, "scrambled": scrambled})
+    return _head("bb", model, plugs, task, pixels, rom, seed, false_reject, {**report, "scrambled": scrambled})
 
 
 def learn_clr(
@@ -158,6 +159,7 @@ def learn_clr(
     sides: socket name -> side of the kernel there, 0 for none.
     """
     _require(task, rom, rom.image.sockets, sides, session)
+    pixels = read_pixels(task, rom)
     generator = torch.Generator().manual_seed(seed + 1)
 
     def layer(socket: Socket) -> Any:
@@ -177,13 +179,13 @@ def learn_clr(
     limit = epochs or 60
     with limited(rom.threads):
         report = _fit(
-            model, learned, penalised, task, rom, seed, limit, 21, lambda epoch: clr_rate(epoch, limit), True, session
+            model, learned, penalised, task, pixels, rom, seed, limit, 21, lambda epoch: clr_rate(epoch, limit), True, session
         )
-    return _head("clr", model, _folded(model, task.name), task, rom, seed, false_reject, {**report, "variant": variant})
+    return _head("clr", model, _folded(model, task.name), task, pixels, rom, seed, false_reject, {**report, "variant": variant})
 
 
 def _require(task: Task, rom: Rom, sockets: Sequence[Socket], sides: Mapping[str, int], session: Session) -> None:
-    """Raise ConfigError for bounds that the recipe cannot keep, before any work; RomError for a ROM without sockets."""
+    """Raise ConfigError for bounds that the recipe cannot keep, and for a ROM without sockets, before any work."""
     choose(sockets, "all")
     if session.budget is not None:
         raise ConfigError(f"'{task.name}': the recipe 'paper' runs as long as it takes and keeps no budget; leave --budget out")
@@ -203,6 +205,7 @@ def _fit(
     learned: Sequence[Tensor],
     penalised: Sequence[Tensor],
     task: Task,
+    pixels: Pixels,
     rom: Rom,
     seed: int,
     epochs: int,
@@ -212,7 +215,7 @@ def _fit(
     session: Session,
 ) -> dict[str, Any]:
     """Train in place; the model ends as it was after its best epoch."""
-    pixels, held, y = read_pixels(task, rom), hold_out(task.labels, seed), torch.from_numpy(task.labels)
+    held, y = hold_out(task.labels, seed), torch.from_numpy(task.labels)
     for value in learned:
         value.requires_grad_(True)
     model.to(memory_format=torch.channels_last)
@@ -250,7 +253,7 @@ def _fit(
     model.load_state_dict(kept)
     model.eval()
     training = {"epochs": epoch, "best_epoch": best_epoch, "stopped_early": stopped, "torch": str(torch.__version__)}
-    return {"recipe": "paper", "validation_pictures": int(held.sum()), "training": training}
+    return {"recipe": "paper", "training": training}
 
 
 def _input(pixels: Pixels, rom: Rom) -> Tensor:
@@ -307,7 +310,15 @@ def _same(a: Norm, b: Norm) -> bool:
 
 
 def _head(
-    method: str, model: Reprogrammed, plugs: Plugs, task: Task, rom: Rom, seed: int, false_reject: float, report: dict[str, Any]
+    method: str,
+    model: Reprogrammed,
+    plugs: Plugs,
+    task: Task,
+    pixels: Pixels,
+    rom: Rom,
+    seed: int,
+    false_reject: float,
+    report: dict[str, Any],
 ) -> Learned:
     """The head with half-precision plugs, where they fit, and the linear layer as its map, reading plugged features only."""
     arrays, layout = packing.plug_arrays(plugs, "float16")
@@ -318,7 +329,7 @@ def _head(
     head = Head(method, task.classes, rom.rom_id, {**maps, "b": model.linear.bias.detach().numpy(), **arrays}, settings)
     held, y = hold_out(task.labels, seed), task.labels
     scored = held if held.any() else np.ones_like(held)
-    scores = head.answer(rom, read_pixels(task, rom), task.features)
+    scores = head.answer(rom, pixels, task.features)
     settings["unknown_below"] = float(np.quantile(lead(scores[scored]), false_reject))
     report |= {
         "validation_accuracy": round(float((scores[scored].argmax(1) == y[scored]).mean()), 4),
