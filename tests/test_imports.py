@@ -54,6 +54,16 @@ OPTIONAL = (
     "tensorrt",
     "tensorrt_rtx",
     "tensorrt_rtx_bindings",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "httpx",
+    "zeroconf",
+    "prometheus_client",
+    "fsspec",
+    "s3fs",
+    "moto",
 )
 NEEDS = {
     "edgecl.rom.torch_compat": "torch",
