@@ -14,6 +14,8 @@
     |-- BundleError              bytes that are no acceptable bundle; `reason` says why in one word
     |-- IdentityError            the device's own key cannot be used
     |-- TransferError            a place or peer that bundles cannot be read from or written to
+    |   |-- PeerRefused          the peer says no; `reason` says why in one word, where there is one
+    |   `-- ProtocolError        a peer said what does not belong there
     `-- BankError                the bank cannot do what was asked
         |-- UnknownTask          no head of that name
         |-- BankBusy             another process holds the writer's place
@@ -28,6 +30,7 @@ and ends with `exit_code`; a traceback there is a bug.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from edgecl.text import printable
@@ -138,6 +141,38 @@ class TransferError(EdgeclError):
     """Bundles cannot be read from a place or written there; what was there before is still there."""
 
     exit_code = 9
+
+
+class PeerRefused(TransferError):
+    """The peer at the other end answered, and said no. `reason` is for programs, "" where it gave none."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(printable(message, _LONGEST))
+        self.reason = printable(reason, 40)
+
+
+class ProtocolError(TransferError):
+    """A peer said what does not belong there: nothing of it was believed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message, _LONGEST))
+
+
+class RequestRefused(EdgeclError):
+    """A request that a service does not take. `status` is HTTP's; `reason` is for programs."""
+
+    def __init__(self, message: str, status: int = 400, reason: str = "malformed") -> None:
+        super().__init__(printable(message, _LONGEST))  # it may quote the request
+        self.status = status
+        self.reason = reason
+
+
+class Overloaded(RequestRefused):
+    """There is no room for the request now; it was not begun. `retry_after`: whole seconds, at least 1."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message, 503, "overloaded")
+        self.retry_after = max(1, math.ceil(retry_after))
 
 
 class BankError(EdgeclError):

@@ -40,17 +40,22 @@ def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = ()) -> list[
     found = []
     for name in names:
         data = device.export(name)
-        bundle = from_bytes(data)
-        who = device.trust.custody(bundle)
-        if who.trusted and not device.trust.barred()(bundle):
+        error = unfit(device, name, from_bytes(data))
+        if error is None:
             found.append(Outcome(name, current[name], len(data), "shared" if to.put(data) else "known"))
-        elif not bundle.signer:
-            words = f"'{name}' is not signed, so no device would take it; learn it again"
-            found.append(Outcome(name, current[name], len(data), "refused", str(Reason.UNKNOWN_SIGNER), words))
         else:
-            words = f"'{name}' was learned by {who.signer}, who is not trusted here"
-            found.append(Outcome(name, current[name], len(data), "refused", str(Reason.REVOKED), words))
+            found.append(Outcome(name, current[name], len(data), "refused", str(error.reason), str(error)))
     return found
+
+
+def unfit(device: EdgeDevice, task: str, bundle: Bundle) -> BundleError | None:
+    """Why a bundle of this device is of no use to others, or None."""
+    if not bundle.signer:
+        return BundleError(f"'{task}' is not signed, so no device would take it; learn it again", Reason.UNKNOWN_SIGNER)
+    who = device.trust.custody(bundle)
+    if not who.trusted or device.trust.barred()(bundle):
+        return BundleError(f"'{task}' was learned by {who.signer}, who is not trusted here", Reason.REVOKED)
+    return None
 
 
 @dataclass(frozen=True, order=True)

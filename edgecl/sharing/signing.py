@@ -65,6 +65,10 @@ class Signer:
         signature: bytes = self._private.sign(_DOMAIN + digest)
         return signature.hex()
 
+    def certify(self, builder: Any) -> Any:
+        """The X.509 certificate of a `cryptography` builder, signed with this key."""
+        return builder.sign(self._private, None)
+
     def to_pem(self, passphrase: str = "") -> bytes:
         """The private key as PKCS #8, encrypted where there is a passphrase."""
         from cryptography.hazmat.primitives import serialization as form

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from edgecl.bank.bank import HeadBank
-from edgecl.errors import BankCorrupt, BundleError, ConfigError, Reason
+from edgecl.errors import BankCorrupt, BundleError, ConfigError, Reason, RomMismatch
 from edgecl.registry import check
 from edgecl.rom.image import RomImage
 from edgecl.sharing import peers, signing
@@ -88,16 +88,8 @@ class TrustStore:
         self, bundle: Bundle, data: bytes, image: RomImage, quota: int | None, older: bool = False, unsigned: bool = False
     ) -> None:
         """Raise, as `admit` does, unless a sound bundle may be kept by what is known now; asked again when it is kept."""
-        mine = self.own_key or "none yet"
-        here = Standing(
-            key=mine,
-            rom_id=image.rom_id,
-            backbone=image.backbone,
-            precision=image.precision,
-            peers={peer.key: peer for peer in self.peers.values()},
-            seen={pair: Seen(*seen) for pair, seen in self._bank.accepted().items()},
-            room=None if quota is None else quota - self._bank.size(),
-        )
+        here = self._standing(image, quota)
+        mine = here.key
         offer = offer_of(bundle, data)
         taken_on_word = unsigned and not offer.key  # a person's, who stands in for this device
         refused = judge(replace(offer, key=mine) if taken_on_word else offer, here, older or taken_on_word)
@@ -108,6 +100,30 @@ class TrustStore:
                 raise BundleError(
                     f"'{bundle.task}' was made from a head of '{here.peers[key].name}', whose trust was revoked", Reason.REVOKED
                 )
+
+    def judged(self, offers: Sequence[Offer], image: RomImage, quota: int | None) -> list[BundleError | RomMismatch | None]:
+        """What `require` would say of each, one after the other, before there are bundles; None for what may come."""
+        here, found = self._standing(image, quota), []
+        for offer in offers:
+            found.append(judge(offer, here))
+            if found[-1] is None and here.room is not None:
+                here = replace(here, room=here.room - offer.size)
+        return found
+
+    def believed(self) -> tuple[object, list[str]]:
+        """(stamp, keys of the peers that are trusted): who may speak to this device."""
+        return self.stamp(), [peer.key for peer in self.peers.values() if peer.trusted]
+
+    def _standing(self, image: RomImage, quota: int | None) -> Standing:
+        return Standing(
+            key=self.own_key or "none yet",
+            rom_id=image.rom_id,
+            backbone=image.backbone,
+            precision=image.precision,
+            peers={peer.key: peer for peer in self.peers.values()},
+            seen={pair: Seen(*seen) for pair, seen in self._bank.accepted().items()},
+            room=None if quota is None else quota - self._bank.size(),
+        )
 
     def barred(self) -> Callable[[Bundle], str]:
         """What says of a bundle in the bank why it must not serve, or "".

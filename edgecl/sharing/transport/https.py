@@ -1,0 +1,135 @@
+"""A channel to a device on the network: HTTP/1.1 over TLS, both ends proven by their keys.
+
+POST /v1/ask    a message             -> a message
+POST /v1/send   a stream of parts     -> a message
+POST /v1/fetch  a message             -> a stream of parts
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from types import TracebackType
+
+from edgecl.errors import MissingDependency, PeerRefused, ProtocolError, TransferError
+from edgecl.sharing import protocol
+from edgecl.sharing.peer import Channel
+from edgecl.sharing.protocol import MAX_MESSAGE, Refusal
+from edgecl.sharing.signing import Signer, fingerprint
+from edgecl.sharing.transport.tls import client_context, peer_key
+from edgecl.text import printable
+
+try:
+    import httpx
+except ImportError as error:
+    raise MissingDependency("devices on the network need httpx; add the extra: pip install 'edgecl[serve]'") from error
+
+PORT = 7433
+_PATIENCE = 60.0  # seconds without a byte
+_SLOWEST = 1024  # bytes a second, on the average; slower is an attack, or a network that will not get there
+
+
+class Https(Channel):
+    """A connection to one device, opened on first use; a context manager.
+
+    key: that it has shown; known when something was said.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        signer: Signer,
+        keys: Iterable[str],
+        patience: float = _PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """address: HOST:PORT.   keys: those that are believed there."""
+        self.where, self.key = address, ""
+        self._keys, self._own, self._clock, self._patience = frozenset(keys), signer.key, clock, patience
+        self._client = httpx.Client(
+            base_url=f"https://{address}",
+            verify=client_context(signer, self._keys),
+            http1=True,
+            trust_env=False,  # a proxy would be a man in the middle
+            timeout=httpx.Timeout(patience, connect=min(patience, 10.0)),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+        )
+        # What httpx adds by itself says nothing to a device and costs a hundred bytes a message.
+        self._client.headers = httpx.Headers({"host": "edgecl"})
+
+    def ask(self, message: bytes) -> bytes:
+        with self._post("/v1/ask", message) as pieces:
+            return _bounded(pieces, self.where)
+
+    def send(self, stream: Iterable[bytes]) -> bytes:
+        with self._post("/v1/send", stream) as pieces:
+            return _bounded(pieces, self.where)
+
+    def fetch(self, message: bytes) -> Generator[bytes, None, None]:
+        with self._post("/v1/fetch", message) as pieces:
+            yield from pieces
+
+    @contextlib.contextmanager
+    def _post(self, path: str, content: bytes | Iterable[bytes]) -> Iterator[Iterator[bytes]]:
+        """The bytes of the answer, as they come."""
+        try:
+            with self._client.stream("POST", path, content=content) as response:
+                self.key = peer_key(response.extensions["network_stream"].get_extra_info("ssl_object"))
+                if self.key not in self._keys:
+                    raise TransferError(f"{self.where} shows the key {fingerprint(self.key)}, which is not trusted here")
+                pieces = self._paced(response.iter_raw(64 << 10))
+                if response.status_code != 200:
+                    self._refused(response.status_code, _bounded(pieces, self.where))
+                yield pieces
+        except httpx.TimeoutException as error:
+            raise TransferError(f"{self.where} did not answer within {self._patience:g} s; what came whole is kept") from error
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError, OSError) as error:
+            raise TransferError(self._why(error)) from error
+
+    def _refused(self, status: int, data: bytes) -> None:
+        try:
+            said = protocol.decode(data)
+        except ProtocolError:
+            said = Refusal("TransferError", printable(data.decode("utf-8", "replace"), 200))
+        message = said.message if isinstance(said, Refusal) else "it gave no reason"
+        raise PeerRefused(f"{self.where} says no ({status}): {message}", said.reason if isinstance(said, Refusal) else "")
+
+    def _paced(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        started, seen = self._clock(), 0
+        for piece in pieces:
+            seen += len(piece)
+            if self._clock() - started > self._patience + seen / _SLOWEST:
+                raise TransferError(f"{self.where} sends slower than {_SLOWEST} bytes a second; given up")
+            yield piece
+
+    def _why(self, error: Exception) -> str:
+        text = str(error)
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            expected = " or ".join(sorted(map(fingerprint, self._keys))[:3]) or "any trusted one"
+            return (
+                f"{self.where} shows another key than {expected}: it is another device, or somebody stands between. Nothing "
+                f"was sent. `edgecl peers id` there says its key"
+            )
+        if "alert" in text.lower() or "EOF occurred" in text or "disconnected without" in text:
+            return (
+                f"{self.where} closed the connection; most often it does not trust this device yet. There: edgecl peers trust "
+                f"NAME {self._own}, with the fingerprint {fingerprint(self._own)} ({printable(text, 100)})"
+            )
+        return f"{self.where} cannot be reached, or broke off: {printable(text, 200) or type(error).__name__}"
+
+    def __enter__(self) -> Https:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._client.close()
+
+
+def _bounded(pieces: Iterator[bytes], where: str) -> bytes:
+    data = b""
+    for piece in pieces:
+        data += piece
+        if len(data) > MAX_MESSAGE:
+            raise ProtocolError(f"{where} answers with more than {MAX_MESSAGE:,} bytes")
+    return data
