@@ -68,15 +68,23 @@ def name(chunk: bytes | memoryview) -> str:
 
 
 def cut(data: bytes) -> list[tuple[int, int]]:
-    """Where the chunks of a bundle begin and end, in order and without gaps."""
-    found, start = [], 0
-    for end in _borders(data):
+    """Where the chunks of a bundle begin and end, in order and without gaps.
+
+    The header is for itself, since it always changes; small neighbours share a chunk; what is larger than one is divided.
+    """
+    found: list[tuple[int, int]] = []
+    start = last = 0  # of what is not in a chunk yet, and of the piece that comes next
+    for at, end in enumerate(_borders(data)):
+        if end - last >= _SMALL and start < last:
+            found.append((start, last))
+            start = last
         while end - start > CHUNK:
             found.append((start, start + CHUNK))
             start += CHUNK
-        if end - start >= _SMALL or end == len(data):
+        if end - start >= _SMALL or end == len(data) or not at:
             found.append((start, end))
             start = end
+        last = end
     return found
 
 

@@ -79,7 +79,7 @@ class Https(Channel):
                 self.key = peer_key(response.extensions["network_stream"].get_extra_info("ssl_object"))
                 if self.key not in self._keys:
                     raise TransferError(f"{self.where} shows the key {fingerprint(self.key)}, which is not trusted here")
-                pieces = self._paced(response.iter_raw(64 << 10))
+                pieces = self._paced(response.iter_raw())
                 if response.status_code != 200:
                     self._refused(response.status_code, _bounded(pieces, self.where))
                 yield pieces

@@ -1,0 +1,350 @@
+"""Devices over real HTTPS on loopback: both ends proven, and what a network can do to them."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="serving peers needs the extra: pip install 'edgecl[serve]'")
+import httpx
+import uvicorn
+
+from edgecl.device import EdgeDevice
+from edgecl.errors import PeerRefused, ProtocolError, TransferError
+from edgecl.peering import Station, fetch, give, inbox
+from edgecl.serve.guard import Limits
+from edgecl.serve.peers import PeerApp, PeerConfig
+from edgecl.sharing.protocol import MAX_MESSAGE, Ask, Refusal, decode, encode
+from edgecl.sharing.signing import Signer, fingerprint
+from edgecl.sharing.transport.https import Https
+from edgecl.sharing.transport.tls import client_context, first_look, server_context
+from edgecl.sharing.trust import Peer
+
+QUICK = Limits(
+    body=1 << 50,
+    held=1 << 60,
+    connections=8,
+    head_seconds=0.5,
+    body_seconds=0.5,
+    body_rate=100_000,
+    write_seconds=0.5,
+    idle_seconds=5.0,
+    linger_seconds=0.2,
+)
+
+
+@pytest.fixture
+def a(device: Callable[..., EdgeDevice], tmp_path: Path, pictures_task: Any) -> EdgeDevice:
+    edge = device(tmp_path / "a", threads=1)
+    edge.learn("shapes", pictures_task["shapes"])
+    return edge
+
+
+@pytest.fixture
+def b(device: Callable[..., EdgeDevice], tmp_path: Path, a: EdgeDevice) -> EdgeDevice:
+    edge = device(tmp_path / "b", threads=1)
+    _ = edge.rom
+    edge.trust.trust(Peer("a", a.trust.signer.key))
+    a.trust.trust(Peer("b", edge.trust.signer.key))
+    return edge
+
+
+@pytest.fixture
+def serving() -> Iterator[Callable[..., str]]:
+    """Starts servers: serving(device) gives HOST:PORT."""
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(edge: EdgeDevice, signer: Signer | None = None, limits: Limits = QUICK) -> str:
+        context = server_context(signer or edge.trust.signer, edge.trust.believed)
+        server = uvicorn.Server(PeerConfig(PeerApp(Station(edge), inbox(edge)), context, "127.0.0.1", 0, limits))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started and thread.is_alive():
+            threading.Event().wait(0.01)
+        running.append((server, thread))
+        return f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(20)
+
+
+def https(address: str, near: EdgeDevice | Signer, *keys: str, **more: Any) -> Https:
+    return Https(address, near if isinstance(near, Signer) else near.trust.signer, keys, **more)
+
+
+def raw(address: str, near: EdgeDevice, key: str) -> ssl.SSLSocket:
+    """A connection of a trusted peer that then says what it likes."""
+    host, _, port = address.partition(":")
+    plain = socket.create_connection((host, int(port)), 10)
+    return client_context(near.trust.signer, [key]).wrap_socket(plain)
+
+
+def until_closed(connection: ssl.SSLSocket) -> bytes:
+    connection.settimeout(20)
+    data = b""
+    try:
+        while piece := connection.recv(65536):
+            data += piece
+    except (ConnectionError, ssl.SSLError):
+        pass
+    return data
+
+
+def test_heads_go_over_and_come_back(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str], pictures_task: Any) -> None:
+    at, key = serving(b), b.trust.signer.key
+    assert first_look(*_parts(at)) == key
+    with https(at, a, key) as channel:
+        assert [o.state for o in give(a, channel)] == ["shared"]
+        assert channel.key == key
+        assert [o.state for o in give(a, channel)] == ["known"]
+    b.learn("colours", pictures_task["colours"])
+    with https(at, a, key) as channel:
+        assert sorted((o.task, o.state) for o in fetch(a, channel)) == [("colours", "taken"), ("shapes", "known")]
+    files = sorted(pictures_task["shapes"].glob("test/*/*"))
+    assert a.infer(files) == b.infer(files)
+
+
+def _parts(address: str) -> tuple[str, int]:
+    host, _, port = address.partition(":")
+    return host, int(port)
+
+
+def test_a_man_in_the_middle_with_another_certificate(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+    """He has a key that b trusts even, but not b's: nothing is sent to him."""
+    at = serving(b, signer=Signer.fresh())
+    with https(at, a, b.trust.signer.key) as channel, pytest.raises(TransferError, match="shows another key than") as refused:
+        give(a, channel)
+    assert fingerprint(b.trust.signer.key) in str(refused.value)
+
+
+def test_a_certificate_that_names_another_key_is_not_believed(
+    a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]
+) -> None:
+    """A trusted peer signs a certificate for a key of its own, under b's name: the key is what counts."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from edgecl.sharing.transport import tls
+
+    mallory, inner = Signer.fresh(), Signer.fresh()
+    a.trust.trust(Peer("mallory", mallory.key))
+    leaf = mallory.certify(tls._builder(inner.key, b.trust.signer.key, mallory.key, ca=False))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(inner.to_pem() + leaf.public_bytes(Encoding.PEM))
+        file.flush()
+        context.load_cert_chain(file.name)
+    server = uvicorn.Server(PeerConfig(PeerApp(Station(b), inbox(b)), context, "127.0.0.1", 0, QUICK))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        threading.Event().wait(0.01)
+    at = f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    with https(at, a, b.trust.signer.key, mallory.key) as channel, pytest.raises(TransferError):
+        give(a, channel)
+    server.should_exit = True
+    thread.join(20)
+
+
+def test_a_stranger_does_not_get_through_the_handshake(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+    at, stranger = serving(b), Signer.fresh()
+    with (
+        https(at, stranger, b.trust.signer.key) as channel,
+        pytest.raises(TransferError, match="does not trust this device") as no,
+    ):
+        give(a, channel)
+    assert fingerprint(stranger.key) in str(no.value)
+    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bare.check_hostname, bare.verify_mode = False, ssl.CERT_NONE
+    with closing(bare.wrap_socket(socket.create_connection(_parts(at)))) as connection:
+        connection.sendall(b"POST /v1/ask HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n" + encode(Ask()))
+        assert until_closed(connection) == b""
+
+
+def test_trust_and_its_end_need_no_restart(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+    b.trust.revoke("a")
+    at, key = serving(b), b.trust.signer.key
+    with https(at, a, key) as channel, pytest.raises(TransferError, match="does not trust"):
+        give(a, channel)
+    b.trust.trust(Peer("a", a.trust.signer.key))
+    with https(at, a, key) as channel:
+        assert [o.state for o in give(a, channel)] == ["shared"]
+        b.trust.revoke("a")
+        with pytest.raises(PeerRefused, match="revoked") as refused:  # on the connection that is open
+            give(a, channel)
+    assert refused.value.reason == "revoked"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/v1/ask"), ("POST", "/v1/infer"), ("POST", "/"), ("POST", "/v1/ask/../../x"), ("DELETE", "/v1/send")],
+)
+def test_peers_have_three_ways_and_no_other(
+    a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str], method: str, path: str
+) -> None:
+    at = serving(b)
+    context = client_context(a.trust.signer, [b.trust.signer.key])
+    with httpx.Client(base_url=f"https://{at}", verify=context, trust_env=False) as client:
+        answer = client.request(method, path, content=encode(Ask()) if method == "POST" else None)
+    assert answer.status_code == 400 and isinstance(decode(answer.content), Refusal)
+
+
+def test_an_endless_message_is_cut_off(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+    at = serving(b)
+    context = client_context(a.trust.signer, [b.trust.signer.key])
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 1000 * MAX_MESSAGE:
+            sent += 1 << 20
+            yield b" " * (1 << 20)
+
+    with httpx.Client(base_url=f"https://{at}", verify=context, trust_env=False) as client, suppress(httpx.HTTPError):
+        assert client.post("/v1/ask", content=endless()).status_code in (400, 413)
+    assert sent < 1000 * MAX_MESSAGE
+    _serves(a, b, at)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"POST /v1/ask HTTP/1.1\r\nHost: x\r\n",
+        b"POST /v1/ask HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{",
+        b"POST /v1/ask HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        b"\x00" * 1000,
+        b"GET / HTTP/0.9\r\n\r\n",
+        b"POST /v1/ask HTTP/1.1\r\n" + b"x: y\r\n" * 20_000,
+    ],
+    ids=["silent", "half a head", "half a body", "smuggled", "zeros", "old", "a bomb of headers"],
+)
+def test_slow_loris_and_other_bad_manners_end(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str], said: bytes) -> None:
+    """A trusted peer that says that and then nothing: it is closed, and others are served meanwhile."""
+    at = serving(b)
+    with closing(raw(at, a, b.trust.signer.key)) as connection:
+        connection.sendall(said)
+        _serves(a, b, at)
+        answer = until_closed(connection)
+    assert b" 200 " not in answer.split(b"\r\n")[0]
+    _serves(a, b, at)
+
+
+def test_a_sender_that_trickles_is_cut_off(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+    at = serving(b)
+    with closing(raw(at, a, b.trust.signer.key)) as connection:
+        connection.sendall(b"POST /v1/ask HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        connection.settimeout(0.05)
+        for _ in range(400):
+            try:
+                connection.sendall(b" ")
+                if not connection.recv(1000):
+                    break
+            except TimeoutError:
+                continue
+            except (ConnectionError, ssl.SSLError):
+                break
+        else:
+            pytest.fail("it was never cut off")
+    _serves(a, b, at)
+
+
+def test_a_receiver_that_does_not_read_is_cut_off(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+    """A pull whose answer nobody reads holds no connection."""
+    import dataclasses
+
+    from edgecl.sharing.bundle import from_bytes
+    from edgecl.sharing.chunks import Want
+    from edgecl.sharing.protocol import Offers, Wants
+
+    bundle = from_bytes(a.export("shapes"))
+    for number in range(6):  # more than sockets hold
+        large = a.trust.sign(dataclasses.replace(bundle, task=f"large-{number}", extra={"note": "x" * 3_000_000}))
+        b.bank.put(large.task, large.to_bytes(), "import", large.mark)
+    at = serving(b)
+    with closing(raw(at, a, b.trust.signer.key)) as connection:
+        connection.sendall(b"POST /v1/ask HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n" + encode(Ask()))
+        connection.settimeout(20)
+        heard = b""
+        while b'"offers"' not in heard or not heard.endswith(b"}}"):
+            heard += connection.recv(65536)
+        said = decode(heard.partition(b"\r\n\r\n")[2])
+        assert isinstance(said, Offers)
+        body = encode(Wants({head.digest: Want() for head in said.heads}))
+        connection.sendall(b"POST /v1/fetch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        threading.Event().wait(3)
+        assert len(until_closed(connection)) < 18_000_000
+    _serves(a, b, at)
+
+
+def test_a_server_that_is_gone_and_one_that_is_none(a: EdgeDevice, b: EdgeDevice) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        at = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with https(at, a, b.trust.signer.key, patience=0.5) as channel, pytest.raises(TransferError):
+            give(a, channel)
+        with pytest.raises(TransferError, match="does not answer as a device"):
+            first_look(*_parts(at), patience=0.5)
+    with https(at, a, b.trust.signer.key) as channel, pytest.raises(TransferError, match="cannot be reached"):
+        give(a, channel)
+
+
+def test_a_server_that_answers_for_ever(a: EdgeDevice, b: EdgeDevice) -> None:
+    """It has the right key, and sends: bounded by size, and by pace on a clock that the test moves."""
+    context = server_context(b.trust.signer, b.trust.believed)
+
+    def answer(listener: socket.socket, head: bytes, body: bytes) -> None:
+        with closing(listener.accept()[0]) as plain, closing(context.wrap_socket(plain, server_side=True)) as connection:
+            connection.recv(65536)
+            connection.sendall(head)
+            try:
+                for _ in range(2000):
+                    connection.sendall(body)
+            except OSError:
+                pass
+
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"
+    now = iter(range(0, 10**9, 30))
+    for body, clock, words in ((b" " * 65536, None, "more than"), (b" ", lambda: float(next(now)), "slower than")):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=answer, args=(listener, head, body), daemon=True)
+            thread.start()
+            more = {"clock": clock} if clock else {}
+            at = f"127.0.0.1:{listener.getsockname()[1]}"
+            with (
+                https(at, a, b.trust.signer.key, **more) as channel,
+                pytest.raises((TransferError, ProtocolError), match=words),
+            ):
+                channel.ask(encode(Ask()))
+            thread.join(20)
+
+
+def test_ten_times_more_connections_than_are_served(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+    at = serving(b)
+    opened = []
+    try:
+        for _ in range(10 * QUICK.connections):
+            try:
+                opened.append(raw(at, a, b.trust.signer.key))
+            except OSError:
+                break
+    finally:
+        for connection in opened:
+            connection.close()
+    threading.Event().wait(0.2)
+    _serves(a, b, at)
+
+
+def _serves(a: EdgeDevice, b: EdgeDevice, at: str) -> None:
+    with https(at, a, b.trust.signer.key) as channel:
+        assert [o.state for o in give(a, channel)] in (["shared"], ["known"], ["older"])
