@@ -3,9 +3,9 @@
     python benchmarks/fuzz_protocol.py [--count 200000] [--seed 0]
 
 The mutants are those of a real conversation: each message and stream of a push and a pull is changed, blindly or in its JSON,
-and said by a trusted peer in the state in which it was said. Bank, trust, inbox and conversation are those of a device; there is no
-ROM behind them. A mutant may be harmless (a glance at something else): what counts is that nothing but the original bundle is
-ever kept, that every answer is a message, and that the device still takes the original in the end.
+and said by a trusted peer in the state in which it was said. Bank, trust, inbox and conversation are those of a device; there
+is no ROM behind them. A mutant may be harmless (a glance at something else): what counts is that nothing but the original
+bundle is ever kept, that every answer is a message, and that the device still takes the original in the end.
 """
 
 from __future__ import annotations

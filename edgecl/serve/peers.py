@@ -7,6 +7,7 @@ every step, so that trust that is taken back ends a transfer in the middle.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -14,17 +15,18 @@ from typing import Any
 import uvicorn
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
-from edgecl.errors import EdgeclError, PeerRefused, ProtocolError
+from edgecl.errors import ConfigError, EdgeclError, PeerRefused, ProtocolError
 from edgecl.serve.guard import Limits, protocol
 from edgecl.serve.replies import App, Receive, Scope, Send
 from edgecl.sharing import protocol as words
 from edgecl.sharing.inbox import Inbox
 from edgecl.sharing.peer import Host, Receiver, Responder, refusal
 from edgecl.sharing.protocol import MAX_MESSAGE
-from edgecl.sharing.transport.tls import peer_key
+from edgecl.sharing.transport.tls import SOCKET_BUFFER, peer_key
 
 _CONNECTION = "edgecl.responder"
-_BLOCK = 256 << 10  # bytes that are handed from thread to thread at once
+_BLOCK = 16 << 10  # bytes that are handed to the inbox at once; what is not there yet is sent again after a power cut
+_SEND_BLOCK = 256 << 10
 _LIMITS = Limits(body=1 << 50, held=1 << 60, connections=64)  # what comes is bounded by what was offered and wanted
 Answer = tuple[int, bytes]
 
@@ -92,7 +94,7 @@ def _blocks(stream: Any) -> Any:
     block = bytearray()
     for part in stream:
         block += part
-        if len(block) >= _BLOCK:
+        if len(block) >= _SEND_BLOCK:
             yield bytes(block)
             block.clear()
     if block:
@@ -134,6 +136,22 @@ class _OnConnection(asyncio.Protocol):
             await behind(scope, receive, send)
 
         self.app = with_responder
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket for a `PeerConfig` server: with a small buffer, since what lies in it when the power goes is sent again."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"peers cannot be served at {host}:{port}: {error.strerror}; give another --listen") from error
+    listener.setblocking(False)
+    return listener
 
 
 class PeerConfig(uvicorn.Config):

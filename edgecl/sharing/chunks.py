@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from edgecl.errors import ProtocolError
 
-CHUNK = 64 << 10  # bytes of the largest; the most that one part carries
+CHUNK = 256 << 10  # bytes of the largest; the most that one part carries, and that a break costs
 MOST_NAMED = 4096  # chunks that a receiver may say it has
 _SMALL = 4 << 10  # tensors smaller than this share a chunk: a name for each would cost more than it saves
 _BEGIN, _BYTES, _COPY = b"\1", b"\2", b"\3"

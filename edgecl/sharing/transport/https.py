@@ -8,6 +8,7 @@ POST /v1/fetch  a message             -> a stream of parts
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -18,7 +19,7 @@ from edgecl.sharing import protocol
 from edgecl.sharing.peer import Channel
 from edgecl.sharing.protocol import MAX_MESSAGE, Refusal
 from edgecl.sharing.signing import Signer, fingerprint
-from edgecl.sharing.transport.tls import client_context, peer_key
+from edgecl.sharing.transport.tls import SOCKET_BUFFER, client_context, peer_key
 from edgecl.text import printable
 
 try:
@@ -48,13 +49,16 @@ class Https(Channel):
         """address: HOST:PORT.   keys: those that are believed there."""
         self.where, self.key = address, ""
         self._keys, self._own, self._clock, self._patience = frozenset(keys), signer.key, clock, patience
+        transport = httpx.HTTPTransport(
+            verify=client_context(signer, self._keys),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+            socket_options=[(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        )
         self._client = httpx.Client(
             base_url=f"https://{address}",
-            verify=client_context(signer, self._keys),
-            http1=True,
+            transport=transport,
             trust_env=False,  # a proxy would be a man in the middle
             timeout=httpx.Timeout(patience, connect=min(patience, 10.0)),
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
         )
         # What httpx adds by itself says nothing to a device and costs a hundred bytes a message.
         self._client.headers = httpx.Headers({"host": "edgecl"})

@@ -18,6 +18,7 @@ from typing import Any
 from edgecl.errors import TransferError
 from edgecl.sharing.signing import Signer
 
+SOCKET_BUFFER = 16 << 10  # bytes, at either end: what lies in them when the power goes is sent again; a chunk, with all else
 _NO_CHECK_TIME = 0x20_0000  # X509_V_FLAG_NO_CHECK_TIME, which Python's ssl does not name
 _FIRST, _LAST = datetime.datetime(1950, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59)
 

@@ -16,11 +16,11 @@ from edgecl.sharing.chunks import CHUNK, Begin, Copy, Literal, PartsReader, Want
 
 
 def bundle(seed: int = 0, anchor: int = 0, card: str = "a card") -> bytes:
-    """Like one: a header, a head of 100 kB that differs by `seed`, an anchor of 60 kB that differs by `anchor`."""
+    """Like one: a header, a head of 400 kB that differs by `seed`, an anchor of 60 kB that differs by `anchor`."""
     head, other = np.random.default_rng(seed), np.random.default_rng(1000 + anchor)
     return save(
         {
-            "head/a": head.integers(0, 255, 100_000).astype(np.uint8),
+            "head/a": head.integers(0, 255, 400_000).astype(np.uint8),
             "anchor/m/b": other.integers(0, 255, 60_000).astype(np.uint8),
             "anchor/m/c": other.integers(0, 255, 50).astype(np.uint8),
         },
@@ -62,7 +62,7 @@ def test_what_is_sent_arrives_however_it_is_broken_into_runs(step: int) -> None:
     assert arrived(b"".join(parts(data, Want())), step=step) == data
 
 
-@pytest.mark.parametrize("prefix", [1, 5000, CHUNK, 100_001, -1])
+@pytest.mark.parametrize("prefix", [1, 5000, CHUNK, 400_001, -1])
 def test_a_break_costs_nothing_that_had_arrived(prefix: int) -> None:
     data = bundle()
     had = data[:prefix] if prefix > 0 else data
@@ -81,7 +81,7 @@ def test_a_new_generation_sends_what_changed() -> None:
     have = chunks([old])
     stream = b"".join(parts(new, Want(have=frozenset(have))))
     assert arrived(stream, have=have) == new
-    assert 100_000 < len(stream) < 102_000  # the head and the card; not the anchor
+    assert 400_000 < len(stream) < 402_000  # the head and the card; not the anchor
 
 
 def test_the_bundle_is_named_in_its_stream() -> None:
