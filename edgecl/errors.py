@@ -28,6 +28,7 @@ and ends with `exit_code`; a traceback there is a bug.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from edgecl.text import printable
@@ -138,6 +139,23 @@ class TransferError(EdgeclError):
     """Bundles cannot be read from a place or written there; what was there before is still there."""
 
     exit_code = 9
+
+
+class RequestRefused(EdgeclError):
+    """A request that a service does not take. `status` is HTTP's; `reason` is for programs."""
+
+    def __init__(self, message: str, status: int = 400, reason: str = "malformed") -> None:
+        super().__init__(printable(message, _LONGEST))  # it may quote the request
+        self.status = status
+        self.reason = reason
+
+
+class Overloaded(RequestRefused):
+    """There is no room for the request now; it was not begun. `retry_after`: whole seconds, at least 1."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message, 503, "overloaded")
+        self.retry_after = max(1, math.ceil(retry_after))
 
 
 class BankError(EdgeclError):
