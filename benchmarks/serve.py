@@ -1,10 +1,11 @@
 """`edgecl serve` against the floor in the same run: the raw runtime on the same ROM, batch 1, one picture after the other.
 
-    python benchmarks/serve.py PICTURES [--home HOME] [--rom ROM] [--rounds 5] [--seconds 4] [--requests 50000] [-o FILE]
+    python benchmarks/serve.py PICTURES [--home HOME] [--rom ROM] [--rounds 10] [--seconds 2] [--requests 50000] [-o FILE]
 
-HOME is a device that has learned something; PICTURES a folder of real ones. The service runs as users start it. All clients live in
-one other process, on raw sockets, and share the machine's cores with it: their CPU time is stated, and what the ratio would be if
-that time were the service's (`without_client`). Rounds of the floor and of the service take turns.
+HOME is a device that has learned something; PICTURES a folder of real ones. The service runs as users start it. All clients
+live in one other process, on raw sockets, and share the machine's cores with it: `without_client` is what the ratio would be if
+their CPU time were the service's. The floor and the service take short turns, and every figure of the service is held against
+the floor just before and after it: other programs on the machine then reach both.
 """
 
 from __future__ import annotations
@@ -144,8 +145,8 @@ def main() -> None:
     parser.add_argument("--rom", type=Path)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one turn")
     parser.add_argument("--overload", type=int, default=10, help="times the clients")
     parser.add_argument("--requests", type=int, default=50_000, help="for the memory; 0: none")
     parser.add_argument("--serve", default="", help="further words for edgecl serve")
@@ -192,54 +193,49 @@ def measure(
             n += 1
         return n / (time.perf_counter() - began)
 
-    floor(1.0), load(options.clients, 1.0)
-    rounds: list[dict[str, float]] = []
-    times: list[float] = []
-    statuses: Counter[str] = Counter()
-    for _ in range(options.rounds):
-        raw = floor(options.seconds)
-        busy = sum(service.cpu_times()[:2])
-        result = load(options.clients, options.seconds)
-        busy = sum(service.cpu_times()[:2]) - busy
-        rate = len(result["times"]) / result["seconds"]
-        share = result["cpu"] / (result["cpu"] + busy)
-        rounds.append(
-            {"floor": raw, "serve": rate, "ratio": rate / raw, "client_share": share, "cores": busy / result["seconds"]}
-        )
-        times += result["times"]
-        statuses.update(result["statuses"])
-    ratio, share = (float(np.median([row[key] for row in rounds])) for key in ("ratio", "client_share"))
-    p50, p99 = (float(value) * 1e3 for value in np.percentile(times, (50, 99)))
-    found["throughput"] = {
-        "floor": float(np.median([row["floor"] for row in rounds])),
-        "serve": float(np.median([row["serve"] for row in rounds])),
-        "ratio": ratio,
-        "without_client": ratio / (1 - share),
-        "client_share_of_cpu": share,
-        "p50_ms": p50,
-        "p99_ms": p99,
-        "statuses": dict(statuses),
-        "rounds": rounds,
-    }
-    one = load(1, options.seconds)
-    found["one_client"] = {"p50_ms": float(np.median(one["times"])) * 1e3, "rate": len(one["times"]) / one["seconds"]}
-    result = load(options.clients * options.overload, options.seconds * 2, pause=0.05)
-    found["overload"] = {
-        "clients": options.clients * options.overload,
-        "statuses": result["statuses"],
-        "answered_a_second": len(result["times"]) / result["seconds"],
-        "p99_ms": float(np.percentile(result["times"], 99)) * 1e3,
-    }
+    def turns(count: int, pause: float = 0.0) -> dict[str, Any]:
+        """The service under so many clients, and the floor, in turns."""
+        rows, times, statuses = [], [], Counter[str]()
+        before = floor(options.seconds / 2)
+        for _ in range(options.rounds):
+            busy = sum(service.cpu_times()[:2])
+            result = load(count, options.seconds, pause=pause)
+            busy = sum(service.cpu_times()[:2]) - busy
+            after = floor(options.seconds / 2)
+            raw, before = (before + after) / 2, after
+            rate = len(result["times"]) / result["seconds"]
+            rows.append((raw, rate, rate / raw, result["cpu"] / (result["cpu"] + busy)))
+            times += result["times"]
+            statuses.update(result["statuses"])
+        raw, rate, ratio, share = (float(value) for value in np.median(rows, axis=0))
+        p50, p99 = (float(value) * 1e3 for value in np.percentile(times, (50, 99)))
+        return {
+            "clients": count,
+            "floor": round(raw, 1),
+            "serve": round(rate, 1),
+            "ratio": round(ratio, 3),
+            "ratios": [round(row[2], 3) for row in rows],
+            "without_client": round(ratio / (1 - share), 3),
+            "p50_ms": round(p50, 1),
+            "p99_ms": round(p99, 1),
+            "statuses": dict(statuses),
+        }
+
+    floor(1.0)
+    load(options.clients, 1.0)
+    found["throughput"] = turns(options.clients)
+    found["one_client"] = turns(1)
+    found["overload"] = turns(options.clients * options.overload, pause=0.05)
     if options.requests:
         memory = [service.memory_info().rss]
         for part in range(10):
-            result = load(options.clients, 3600.0, options.requests // 10)
+            load(options.clients, 3600.0, options.requests // 10)
             memory.append(service.memory_info().rss)
             print(f"{(part + 1) * options.requests // 10:,} requests: {memory[-1] / 1e6:.1f} MB", file=sys.stderr, flush=True)
         found["memory"] = {
             "requests": options.requests,
             "rss_mb": [round(value / 1e6, 1) for value in memory],
-            "grown_after_the_first_tenth": memory[-1] / memory[1] - 1,
+            "grown_after_the_first_tenth": round(memory[-1] / memory[1] - 1, 4),
         }
 
 

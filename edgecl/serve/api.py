@@ -241,12 +241,13 @@ def allowed_folder(data: str, data_root: str, home: Path) -> Path:
     root = (Path(data_root).expanduser() if data_root else home / PICTURES).resolve()
     try:
         folder = (root / data).resolve()
-    except (OSError, ValueError, RuntimeError):  # a NUL, a loop of links
+        there = folder.is_dir()
+    except (OSError, ValueError, RuntimeError):  # a NUL, a loop of links, too long
         raise RequestRefused("data is no name of a folder", 400) from None
     if not folder.is_relative_to(root):
         where = "data_root" if data_root else f"{PICTURES}/ in the home, because no data_root is set"
         raise RequestRefused(f"only folders below {where} may be learned from", 403, "outside-data-root")
-    if not folder.is_dir():
+    if not there:
         raise RequestRefused(f"there is no folder '{printable(data, 200)}' to learn from", 404, "no-data")
     return folder
 
