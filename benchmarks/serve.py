@@ -225,18 +225,20 @@ def measure(
     load(options.clients, 1.0)
     found["throughput"] = turns(options.clients)
     found["one_client"] = turns(1)
-    found["overload"] = turns(options.clients * options.overload, pause=0.05)
     if options.requests:
         memory = [service.memory_info().rss]
+        answered = Counter[str]()
         for part in range(10):
-            load(options.clients, 3600.0, options.requests // 10)
+            answered.update(load(options.clients, 3600.0, options.requests // 10)["statuses"])
             memory.append(service.memory_info().rss)
-            print(f"{(part + 1) * options.requests // 10:,} requests: {memory[-1] / 1e6:.1f} MB", file=sys.stderr, flush=True)
+            print(f"{(part + 1) * options.requests // 10:,} requests: {memory[-1]:,} bytes", file=sys.stderr, flush=True)
         found["memory"] = {
-            "requests": options.requests,
-            "rss_mb": [round(value / 1e6, 1) for value in memory],
+            "statuses": dict(answered),
+            "rss_mb": [round(value / 1e6, 2) for value in memory],
             "grown_after_the_first_tenth": round(memory[-1] / memory[1] - 1, 4),
         }
+    # Last: what its large batches leave free in the heap would hide a leak.
+    found["overload"] = turns(options.clients * options.overload, pause=0.05)
 
 
 if __name__ == "__main__":
