@@ -89,3 +89,19 @@ class Prediction:
     nearest_label: str | None = None
     top: tuple[tuple[str, float], ...] = field(default=())
     error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as every interface gives them: `error` alone, or all the others."""
+        if self.error is not None:
+            return {"picture": self.source, "error": self.error}
+        return {
+            "picture": self.source,
+            "task": self.task,
+            "class": self.label,
+            "unknown": self.unknown,
+            "confidence": round(self.confidence, 6),
+            "strangeness": round(self.strangeness, 6),
+            "nearest_task": self.nearest_task,
+            "nearest_class": self.nearest_label,
+            "top": [[label, round(p, 6)] for label, p in self.top],
+        }

@@ -25,6 +25,7 @@ LAYERS = (
     ("sharing", "learners"),
     ("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange", "peering"),
     ("cli", "serve"),
+    ("__main__",),
 )
 BASES = {f"edgecl.{name}.base" for name in ("rom", "heads", "mapping", "learners", "sharing.transport")}
 # What heads travel in, how pictures become pixels, how features are compared, and what a head puts into the ROM.
@@ -81,6 +82,7 @@ NEEDS = {
     **{f"edgecl.heads.parts.{name}": "MissingDependency" for name in ("crossfit", "folded", "paper", "training")},
     "edgecl.heads.parts.views": "torch",
     "edgecl.learners.finetune": "MissingDependency",
+    **{f"edgecl.serve.{name}": "MissingDependency" for name in ("api", "measures", "service")},
 }
 
 

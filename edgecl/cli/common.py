@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 import time
@@ -50,6 +51,21 @@ def configured(tell: Callable[[str], None] = say, **options: object) -> DeviceCo
     given = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
     settings = config.load(home, given)
     return dataclasses.replace(settings, rom=str(rom_folder(settings.rom, home, tell)))
+
+
+@contextmanager
+def progress_lines(every: float = 0.2) -> Iterator[Callable[[str, int, int], None]]:
+    """`progress` for programs: JSON lines on stderr, a stage's first and last and at most one in `every` seconds between."""
+    last, shown = 0.0, ""
+
+    def line(stage: str, done: int, total: int) -> None:
+        nonlocal last, shown
+        now = time.monotonic()
+        if stage != shown or done >= total or now - last >= every:
+            last, shown = now, stage
+            say(json.dumps({"stage": stage, "done": done, "total": total}))
+
+    yield line
 
 
 @contextmanager

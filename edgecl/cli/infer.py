@@ -40,7 +40,7 @@ def infer(
     with open_device(rom=rom, runtime=runtime, device=device, threads=threads, mapper=mapper) as edge:
         for answer in edge.stream(expand(pictures, sys.stdin.buffer), task=task, live="-" in pictures):
             if as_json:
-                print(json.dumps(as_dict(answer)), flush=True)
+                print(json.dumps(answer.to_dict()), flush=True)
             elif answer.error is None:
                 print(sentence(answer), flush=True)
             if answer.error is not None:
@@ -59,20 +59,3 @@ def sentence(answer: Prediction) -> str:
     if answer.unknown == "class":
         return f"{name}: {answer.task}, unknown class (nearest is {answer.nearest_label}, {answer.confidence:.0%})"
     return f"{name}: {answer.task} / {answer.label}, {answer.confidence:.0%} sure"
-
-
-def as_dict(answer: Prediction) -> dict[str, object]:
-    """The fields of one JSON line."""
-    if answer.error is not None:
-        return {"picture": answer.source, "error": answer.error}
-    return {
-        "picture": answer.source,
-        "task": answer.task,
-        "class": answer.label,
-        "unknown": answer.unknown,
-        "confidence": round(answer.confidence, 6),
-        "strangeness": round(answer.strangeness, 6),
-        "nearest_task": answer.nearest_task,
-        "nearest_class": answer.nearest_label,
-        "top": [[label, round(p, 6)] for label, p in answer.top],
-    }

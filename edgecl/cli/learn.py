@@ -19,6 +19,7 @@ from edgecl.cli.common import (
     amount,
     open_device,
     progress,
+    progress_lines,
     say,
     seconds,
     size,
@@ -55,10 +56,12 @@ def learn(
     threads: ThreadsOption = None,
     mapper: MapperOption = None,
     as_json: JsonOption = False,
+    shown: Annotated[str, typer.Option("--progress", help="bar, or json: a line for each step on stderr.")] = "bar",
 ) -> None:
     """Learn a task from pictures; what was learned before is not touched."""
+    registry.check("progress", ("bar", "json"), shown)
     with open_device(rom=rom, runtime=runtime, device=device, threads=threads, mapper=mapper) as edge:
-        with progress() as bar:
+        with progress_lines() if shown == "json" else progress() as bar:
             report = edge.learn(
                 task,
                 data,

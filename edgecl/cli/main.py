@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from edgecl import __version__, config
-from edgecl.cli import bench, demo, doctor, evaluate, export, heads, infer, learn, peers, share
+from edgecl.cli import bench, demo, doctor, evaluate, export, heads, infer, learn, peers, serve, share
 from edgecl.errors import EdgeclError
 from edgecl.text import printable
 
@@ -34,6 +34,7 @@ app = typer.Typer(
 app.command()(learn.learn)
 app.command()(infer.infer)
 app.add_typer(heads.app, name="heads")
+app.command()(serve.serve)
 app.command()(share.share)
 app.command()(share.pull)
 app.add_typer(peers.app, name="peers")

@@ -264,7 +264,8 @@ def host_name(host: bytes) -> str:
     """ "LocalHost.:7434" -> "localhost": the name in a Host header, without port; "" where there is none."""
     text = host.decode("latin-1").strip().lower()
     if text.startswith("["):
-        return text[: text.find("]") + 1]
+        name, closed, port = text.partition("]")
+        return f"{name}]" if closed and (not port or port.startswith(":")) else ""
     return text.partition(":")[0].rstrip(".")
 
 

@@ -11,13 +11,12 @@ import contextlib
 import hashlib
 import os
 import re
-import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgecl.errors import IdentityError
-from edgecl.files import sync_folder, write_whole
+from edgecl.files import write_once, write_whole
 
 PASSPHRASE = "EDGECL_PASSPHRASE"  # the environment's variable
 KEY_FILE = "identity.pem"
@@ -118,7 +117,7 @@ def identity(home: Path, passphrase: str | None = None) -> Signer:
     path, phrase = home / KEY_FILE, os.environ.get(PASSPHRASE, "") if passphrase is None else passphrase
     try:
         if not path.exists():
-            _write_once(path, Signer.fresh().to_pem(phrase))
+            write_once(path, Signer.fresh().to_pem(phrase))
         if os.name == "posix" and path.stat().st_mode & 0o077 and _keeps_modes(home):
             raise IdentityError(
                 f"others than its owner may read {path}; mend that (chmod 600). If somebody may have read it, delete it: a new "
@@ -139,25 +138,3 @@ def _keeps_modes(folder: Path) -> bool:
     with tempfile.NamedTemporaryFile(prefix=".edgecl-", dir=folder) as probe:
         os.chmod(probe.name, 0o600)
         return not os.stat(probe.name).st_mode & 0o077
-
-
-def _write_once(path: Path, data: bytes) -> None:
-    """Put `data` there for its owner's eyes, unless another process was quicker: then its key is this device's."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}.part")
-    try:
-        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return
-        except OSError:  # a file system without links
-            if not path.exists():
-                temporary.rename(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-    sync_folder(path.parent)
