@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgecl.device import EdgeDevice
-from edgecl.errors import BundleError, EdgeclError, Reason, RomMismatch, UnknownTask
-from edgecl.sharing.bundle import MAX_BYTES, Bundle, from_bytes
+from edgecl.errors import BundleError, EdgeclError, Reason, RomMismatch, TransferError, UnknownTask
+from edgecl.sharing.bundle import MAX_BYTES, Bundle, digest, from_bytes
+from edgecl.sharing.succession import MAX_BYTES as MAX_CHAIN
+from edgecl.sharing.succession import from_json, to_json
 from edgecl.sharing.transport.base import Transport
 from edgecl.sharing.trust_store import require_sound
 from edgecl.types import task_name
@@ -17,7 +19,7 @@ from edgecl.types import task_name
 class Outcome:
     """What became of one bundle.
 
-    state: "shared", "taken", "known" (it was there already), "older" (a newer one of its signer is there or here), "foreign"
+    state: "shared", "taken", "known" (it was there already), "older" (a newer one of its device is there or here), "foreign"
     (for another ROM, where one for this ROM is there too) or "refused".
     reason: of a refusal, in a word; "" where it has none.   message: a sentence.
     """
@@ -35,6 +37,9 @@ def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = ()) -> list[
 
     What nobody would take, because nobody has signed it or it is not trusted here, is refused and stops none of the others.
     """
+    chain = device.trust.successions()
+    for link in chain:  # first: without them, nobody who trusts a former key would believe the heads
+        to.put_note(link.old, to_json(chain))
     current = device.bank.current()
     names = [task_name(name) for name in tasks] or list(current)
     found = []
@@ -53,6 +58,12 @@ def unfit(device: EdgeDevice, task: str, bundle: Bundle) -> BundleError | None:
     if not bundle.signer:
         return BundleError(f"'{task}' is not signed, so no device would take it; learn it again", Reason.UNKNOWN_SIGNER)
     who = device.trust.custody(bundle)
+    if who.former:
+        own = bundle.signer in device.trust.here.former
+        do = "edgecl peers rotate signs it again" if own else "pull it from there again"
+        return BundleError(
+            f"'{task}' is signed with a former key of {who.signer}, which others take no more; {do}", Reason.REVOKED
+        )
     if not who.trusted or device.trust.barred()(bundle):
         return BundleError(f"'{task}' was learned by {who.signer}, who is not trusted here", Reason.REVOKED)
     return None
@@ -60,8 +71,12 @@ def unfit(device: EdgeDevice, task: str, bundle: Bundle) -> BundleError | None:
 
 @dataclass(frozen=True, order=True)
 class _Found:
-    """A sound bundle in a place: what is needed to choose among them without keeping their bytes."""
+    """A sound bundle in a place: what is needed to choose among them without keeping their bytes.
 
+    turn: which of its device's keys signed it; each counts anew, so a later key's bundle is the newer one.
+    """
+
+    turn: int
     sequence: int
     digest: str
     task: str
@@ -81,7 +96,9 @@ def pull(
     replace: bool = False,
     tell: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Take what is there and new, of each signer, task and ROM the newest. tasks: names, none means all.
+    """Take what is there and new, of each device, task and ROM the newest. tasks: names, none means all.
+
+    Before that, the new keys of devices whose former ones are trusted.
 
     replace: also in place of a head of another signer, and what a person here had taken out of force. Raises UnknownTask for a
     task that is not there, TransferError when the place cannot be read at all. A refused bundle stops none of the others.
@@ -93,6 +110,9 @@ def pull(
         outcomes.append(outcome)
         tell(outcome)
 
+    for refused in _renew(device, source):
+        said(refused)
+    holders = device.trust.holders()
     newest: dict[tuple[str, str, str], _Found] = {}
     there: set[str] = set()
     unreadable = 0
@@ -103,13 +123,15 @@ def pull(
         except EdgeclError as error:
             unreadable += 1
             if not wanted:  # nobody can say which task it was
-                said(_Found(0, entry.digest, "?", entry.size, "", "").outcome("refused", error))
+                said(_Found(0, 0, entry.digest, "?", entry.size, "", "").outcome("refused", error))
             continue
         there.add(bundle.task)
         if wanted and bundle.task not in wanted:
             continue
-        key = (bundle.signer, bundle.task, bundle.head.rom_id)
-        found = _Found(bundle.sequence, entry.digest, bundle.task, entry.size, bundle.signer, bundle.head.rom_id)
+        line = (bundle.signer,) if bundle.signer not in holders else holders[bundle.signer].line
+        key = (line[-1], bundle.task, bundle.head.rom_id)
+        turn = line.index(bundle.signer)
+        found = _Found(turn, bundle.sequence, entry.digest, bundle.task, entry.size, bundle.signer, bundle.head.rom_id)
         older, newest[key] = sorted((found, newest[key])) if key in newest else (None, found)
         if older is not None:
             said(older.outcome("older"))
@@ -127,6 +149,20 @@ def pull(
     for found in newest.values():
         said(_taken(device, source, found, [f for f in fitting if f.task == found.task], replace))
     return outcomes
+
+
+def _renew(device: EdgeDevice, source: Transport) -> Iterator[Outcome]:
+    """Take the new keys of devices that are known here. Yields what was refused."""
+    heard = {b""}
+    for key in device.trust.holders():
+        data = b""
+        try:
+            data = source.note(key, MAX_CHAIN) or b""
+            if data not in heard:
+                heard.add(data)
+                device.trust.succeed(from_json(data))
+        except (BundleError, TransferError) as error:
+            yield Outcome("?", digest(data), len(data), "refused", str(getattr(error, "reason", "")), str(error))
 
 
 def _taken(device: EdgeDevice, source: Transport, found: _Found, fitting: Sequence[_Found], replace: bool) -> Outcome:
@@ -157,11 +193,12 @@ def _taken(device: EdgeDevice, source: Transport, found: _Found, fitting: Sequen
 
 def _require_own_place(device: EdgeDevice, bundle: Bundle) -> None:
     """Raise BundleError where a head of another signer answers for the task: two opinions are not one after the other."""
-    digest = device.bank.current().get(bundle.task)
-    if digest is None:
+    held = device.bank.current().get(bundle.task)
+    if held is None:
         return
-    here = device.bundle(digest)
-    if here.signer != bundle.signer:
+    here = device.bundle(held)
+    holder = device.trust.holders().get(here.signer)
+    if bundle.signer not in (holder.line if holder else (here.signer,)):
         raise BundleError(
             f"'{bundle.task}' is known here as learned by {device.trust.custody(here).signer}; to put this one in its place: "
             f"--replace (edgecl heads rollback {bundle.task} undoes it)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 _HALF = ".part"
@@ -30,15 +31,25 @@ def write_whole(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def write_once(path: Path, data: bytes) -> None:
-    """Put `data` there for its owner's eyes, unless another process was quicker: then what it wrote stays. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def private_file(path: Path, data: bytes) -> Iterator[Path]:
+    """A file beside `path` with `data` on the disk, for its owner's eyes; it is gone afterwards unless it was renamed."""
     temporary = path.with_name(f"{_start(path)}{secrets.token_hex(8)}{_HALF}")
     try:
         with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_once(path: Path, data: bytes) -> None:
+    """Put `data` there for its owner's eyes, unless another process was quicker: then what it wrote stays. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with private_file(path, data) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -46,9 +57,6 @@ def write_once(path: Path, data: bytes) -> None:
         except OSError:  # a file system without links
             if not path.exists():
                 temporary.rename(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
     sync_folder(path.parent)
 
 

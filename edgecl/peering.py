@@ -64,7 +64,8 @@ class Station(Host):
         device = self._device
         current, accepted = device.bank.current(), device.bank.accepted()
         found = []
-        for offer, error in zip(offers, device.trust.judged(offers, device.rom.image, device.quota), strict=True):
+        judged = device.trust.judged(offers, device.trust.standing(device.rom.image, device.quota))
+        for offer, error in zip(offers, judged, strict=True):
             seen = accepted.get((offer.key, offer.task, offer.rom_id))
             if current.get(offer.task) == offer.digest:
                 found.append(Answer("known"))

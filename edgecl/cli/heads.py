@@ -222,7 +222,8 @@ def import_(
 
 
 def _who(custody: Custody) -> str:
-    return custody.signer + (f" ({custody.fingerprint})" if custody.fingerprint else "")
+    key = "former key " if custody.former else ""
+    return custody.signer + (f" ({key}{custody.fingerprint})" if custody.fingerprint else "")
 
 
 @app.command()

@@ -22,11 +22,13 @@ def id_(as_json: JsonOption = False) -> None:
     from edgecl.sharing.signing import fingerprint
 
     with open_device() as edge:
-        key = edge.trust.signer.key
+        key, former = edge.trust.signer.key, edge.trust.here.former
     if as_json:
-        print(json.dumps({"key": key, "fingerprint": fingerprint(key)}))
+        print(json.dumps({"key": key, "fingerprint": fingerprint(key), "former": former}))
         return
     print(f"fingerprint  {fingerprint(key)}\nkey          {key}")
+    for old in reversed(former):
+        print(f"before that  {fingerprint(old)}")
     say(f"on the other device: edgecl peers trust NAME {key}")
 
 
@@ -45,9 +47,9 @@ def ls(as_json: JsonOption = False) -> None:
     for peer in peers:
         allowed = f"only {', '.join(peer.tasks)}" if peer.tasks else "all tasks"
         most = f", up to {peer.max_bytes:,} bytes" if peer.max_bytes else ""
-        print(
-            f"{peer.name:20s} {fingerprint(peer.key)}  {allowed + most if peer.trusted else 'REVOKED'}  {peer.address}".rstrip()
-        )
+        keys = f", former keys: {len(peer.former)}" if peer.former else ""
+        limits = allowed + most if peer.trusted else "REVOKED"
+        print(f"{peer.name:20s} {fingerprint(peer.key)}  {limits}{keys}  {peer.address}".rstrip())
 
 
 @app.command()
@@ -98,3 +100,23 @@ def revoke(name: Name) -> None:
     with open_device() as edge:
         gone = edge.trust.revoke(name)
     print(f"'{name}' is revoked; out of force: {', '.join(gone) or 'nothing'}")
+
+
+@app.command()
+def rotate(as_json: JsonOption = False) -> None:
+    """Give this device a new key, signed by the one it has, so that who trusts that one follows by itself.
+
+    For a key that may be stolen this is no remedy: the thief can do the same. Then have it revoked (edgecl peers revoke).
+    """
+    from edgecl.sharing.signing import fingerprint
+
+    with open_device() as edge:
+        done = edge.trust.rotate()
+    if as_json:
+        print(json.dumps(vars(done)))
+        return
+    print(f"fingerprint  {fingerprint(done.new)}\nbefore that  {fingerprint(done.old)}")
+    print(f"signed again: {', '.join(done.signed) or 'nothing'}")
+    if done.resumed:
+        say("an earlier change of the key had been cut off; it is finished now. For yet another key, run this again")
+    say("others follow when they next pull from where you share: edgecl share --to FOLDER")

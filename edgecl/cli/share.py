@@ -90,12 +90,14 @@ def _tell(outcome: Outcome, where: str, as_json: bool) -> None:
         print(json.dumps({**dataclasses.asdict(outcome), "place": where}), flush=True)
         return
     what, place = f"'{outcome.task}' ({size(outcome.size)})", printable(where)
+    lost = "; if it has lost its bank: edgecl peers rotate there"
+    older = f"here of that device{lost}" if outcome.reason else "there of that device"
     lines = {
         "shared": f"shared {what} to {place}",
         "taken": f"took {what} from {place}",
         "known": f"{what} was there already" + (f": {printable(outcome.message, 600)}" if outcome.message else ""),
         "foreign": f"{what} is left there: {printable(outcome.message, 600)}",
-        "older": f"{what}, {outcome.digest[:12]}, is older than what is {'here' if outcome.reason else 'there'} of that device",
+        "older": f"{what}, {outcome.digest[:12]}, is older than what is {older}",
     }
     if outcome.state == "refused":
         why = f" ({outcome.reason})" if outcome.reason else ""

@@ -6,12 +6,14 @@ trusted = true             # false: revoked
 tasks = ["birds"]          # optional: only these; * stands for anything
 max_bytes = 2_000_000      # optional: of one bundle
 address = "10.0.0.7:7433"  # optional
+former = ["64 digits"]     # keys that it has replaced by itself, oldest first; what they sign now is refused
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -42,18 +44,27 @@ def _parsed(home: Path) -> dict[str, Any]:
 
 
 def revoked(home: Path) -> dict[str, str]:
-    """Key -> name of all that are not trusted, even where another entry cannot be meant. Raises ConfigError for no TOML."""
+    """Key -> name of all that are not trusted, even where another entry cannot be meant. Raises ConfigError for no TOML.
+
+    With the keys that they had before.
+    """
     entries = {name: entry for name, entry in _parsed(home).items() if isinstance(entry, dict)}
     return {
-        str(entry.get("key")).lower(): printable(name, 60)
+        str(key).lower(): printable(name, 60)
         for name, entry in entries.items()
         if entry.get("trusted", True) is not True
+        for key in (entry.get("key"), *_listed(entry.get("former")))
     }
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _checked(path: Path, raw: Mapping[str, Any]) -> dict[str, Peer]:
     peers = {name: _peer(path, name, entry) for name, entry in raw.items()}
-    twice = [p.name for p in peers.values() if sum(p.key == q.key for q in peers.values()) > 1]
+    holders = Counter(key for peer in peers.values() for key in peer.line)
+    twice = [peer.name for peer in peers.values() if any(holders[key] > 1 for key in peer.line)]
     if twice:
         raise ConfigError(f"{path}: {', '.join(twice)} have the same key; keep one of them")
     return peers
@@ -65,7 +76,7 @@ def _peer(path: Path, name: str, entry: Any) -> Peer:
         raise ConfigError(f"{where} must be a table with a key")
     if wrong := set(entry) - set(Peer.__dataclass_fields__) or {"name"} & set(entry):
         raise ConfigError(f"{where} has an unknown field '{printable(sorted(wrong)[0], 60)}'")
-    peer = {"trusted": True, "tasks": [], "max_bytes": None, "address": "", **entry}
+    peer = {"trusted": True, "tasks": [], "max_bytes": None, "address": "", "former": [], **entry}
     try:
         plain = peer_name(name) == name
     except ConfigError as error:
@@ -81,7 +92,12 @@ def _peer(path: Path, name: str, entry: Any) -> Peer:
         raise ConfigError(f"{where}: max_bytes must be a whole number above 0")
     if not isinstance(peer["trusted"], bool) or not isinstance(peer["address"], str):
         raise ConfigError(f"{where}: trusted must be true or false, and address a text")
-    return Peer(name, peer["key"], peer["trusted"], tuple(tasks), most, peer["address"])
+    former = peer["former"]
+    if not isinstance(former, list) or not all(isinstance(key, str) and _KEY.fullmatch(key) for key in former):
+        raise ConfigError(f"{where}: former must be a list of keys of 64 hexadecimal digits")
+    if len({*former, peer["key"]}) <= len(former):
+        raise ConfigError(f"{where}: a key stands twice in former, or is the present one too")
+    return Peer(name, peer["key"], peer["trusted"], tuple(tasks), most, peer["address"], tuple(former))
 
 
 def peer_name(name: str) -> str:

@@ -2,6 +2,9 @@
 
 The key lies in the home as PKCS #8 (`identity.pem`), readable by its owner only, under a passphrase where one is set. It is
 made on first use. What people compare over the phone is its fingerprint, five groups of four characters.
+
+A key that has taken another's place has two lines before its PEM, where such files have room for notes: the public half, and
+the successions that lead to it. One file can be exchanged whole, so no power cut parts the two.
 """
 
 from __future__ import annotations
@@ -12,16 +15,18 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from edgecl.errors import IdentityError
-from edgecl.files import write_once, write_whole
+from edgecl.files import half_written, private_file, sync_folder, write_once, write_whole
 
 PASSPHRASE = "EDGECL_PASSPHRASE"  # the environment's variable
 KEY_FILE = "identity.pem"
 PUBLIC_FILE = "identity.pub"
 _DOMAIN = b"edgecl bundle 1\0"  # what is signed for one purpose means nothing for another
+_NOTES = re.compile(rb"key ([0-9a-f]{64})\nsuccessions ([^\n]*)\n-----BEGIN ")
 
 
 def fingerprint(key: str) -> str:
@@ -30,13 +35,16 @@ def fingerprint(key: str) -> str:
     return "-".join(text[at : at + 4] for at in range(0, 20, 4))
 
 
-def verify(key: str, digest: bytes, signature: str) -> bool:
-    """Whether `signature` (128 hexadecimal digits) over a bundle's digest was made with the private half of `key` (64)."""
+def verify(key: str, digest: bytes, signature: str, domain: bytes = _DOMAIN) -> bool:
+    """Whether `signature` (128 hexadecimal digits) over a bundle's digest was made with the private half of `key` (64).
+
+    domain: of what else is signed, with `digest` for its bytes.
+    """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(signature), _DOMAIN + digest)
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(signature), domain + digest)
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -59,9 +67,12 @@ class Signer:
 
         return cls(Ed25519PrivateKey.generate())
 
-    def sign(self, digest: bytes) -> str:
-        """The signature over a bundle's digest, 128 hexadecimal digits; the same digest gives the same signature."""
-        signature: bytes = self._private.sign(_DOMAIN + digest)
+    def sign(self, digest: bytes, domain: bytes = _DOMAIN) -> str:
+        """The signature over a bundle's digest, 128 hexadecimal digits; the same digest gives the same signature.
+
+        domain: of what else is signed, with `digest` for its bytes.
+        """
+        signature: bytes = self._private.sign(domain + digest)
         return signature.hex()
 
     def certify(self, builder: Any) -> Any:
@@ -102,11 +113,22 @@ def public_key(home: Path) -> str:
     """The public half of the key in that home, which needs no passphrase to be known; "" where there is none yet."""
     if not (home / KEY_FILE).exists():
         return ""
+    if noted := notes(home):
+        return noted[0]
     with contextlib.suppress(OSError, UnicodeDecodeError):
         key = (home / PUBLIC_FILE).read_text().strip()
         if re.fullmatch(r"[0-9a-f]{64}", key):
             return key
     return identity(home).key
+
+
+def notes(home: Path) -> tuple[str, bytes] | None:
+    """The key in that home and the successions that lead to it, as `replace_key` was given them; None for a first key."""
+    try:
+        found = _NOTES.match((home / KEY_FILE).read_bytes())
+    except OSError:  # another user's look at this home, who may read the public half alone
+        return None
+    return (found[1].decode(), found[2]) if found else None
 
 
 def identity(home: Path, passphrase: str | None = None) -> Signer:
@@ -124,13 +146,41 @@ def identity(home: Path, passphrase: str | None = None) -> Signer:
                 f"one is made, which others must trust anew"
             )
         signer = Signer.from_pem(path.read_bytes(), phrase)
-        public = home / PUBLIC_FILE
-        if not public.exists() or public.read_bytes() != f"{signer.key}\n".encode():
-            with contextlib.suppress(OSError):  # it can be told from the other
-                write_whole(public, f"{signer.key}\n".encode())
+        if (noted := notes(home)) and noted[0] != signer.key:
+            raise IdentityError(f"the key of this device, {path}, is not the one named before it; restore the file from a copy")
+        _publish(home, signer)
         return signer
     except OSError as error:
         raise IdentityError(f"the key of this device, {path}, cannot be used: {error.strerror}") from error
+
+
+def replace_key(home: Path, signer: Signer, successions: bytes, passphrase: str | None = None) -> None:
+    """Put `signer` in place of the key in `home`, with the successions that lead to it (one line): both or neither.
+
+    The former key's file is no longer there afterwards. Its bytes may be, until the disk uses them again: on flash nothing can
+    be overwritten in place. passphrase: None takes $EDGECL_PASSPHRASE. Raises IdentityError; the former key is then as it was.
+    """
+    path, phrase = home / KEY_FILE, os.environ.get(PASSPHRASE, "") if passphrase is None else passphrase
+    data = b"key %s\nsuccessions %s\n%s" % (signer.key.encode(), successions, signer.to_pem(phrase))
+    if not _NOTES.match(data):
+        raise ValueError("successions must be one line")
+    try:
+        for left in half_written(path):  # of an attempt that was cut off: a key that nobody has heard of
+            left.unlink()
+        with private_file(path, data) as temporary:
+            temporary.replace(path)
+        sync_folder(home)
+    except OSError as error:
+        raise IdentityError(f"the new key cannot be written to {path}: {error.strerror}; the former one is kept") from error
+    _publish(home, signer)
+
+
+def _publish(home: Path, signer: Signer) -> None:
+    """Have the public half there too; where that fails, it can be told from the other."""
+    public, line = home / PUBLIC_FILE, f"{signer.key}\n".encode()
+    with contextlib.suppress(OSError):
+        if not public.exists() or public.read_bytes() != line:
+            write_whole(public, line)
 
 
 def _keeps_modes(folder: Path) -> bool:

@@ -22,6 +22,7 @@ class Peer:
 
     key: its public key.   trusted: False once it is revoked.   tasks: patterns of task names ("birds", "line-3-*") that it may
     send; none means all.   max_bytes: of one bundle.   address: where it answers, "host:port" or "".
+    former: the keys that it has replaced, oldest first.
     """
 
     name: str
@@ -30,6 +31,12 @@ class Peer:
     tasks: tuple[str, ...] = ()
     max_bytes: int | None = None
     address: str = ""
+    former: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> tuple[str, ...]:
+        """All its keys, oldest first."""
+        return (*self.former, self.key)
 
     def allows(self, task: str) -> bool:
         """Whether it may send that task."""
@@ -65,8 +72,8 @@ class Offer:
 class Standing:
     """What the judging device knows.
 
-    key: its own, which it trusts.   peers: by key.   seen: by (key, task, rom_id).   room: bytes left for bundles;
-    None: no quota.
+    key: its own, which it trusts.   former: those which that one has replaced, oldest first.   peers: by key.
+    seen: by (key, task, rom_id).   room: bytes left for bundles; None: no quota.
     """
 
     key: str
@@ -76,6 +83,14 @@ class Standing:
     peers: Mapping[str, Peer] = field(default_factory=dict)
     seen: Mapping[tuple[str, str, str], Seen] = field(default_factory=dict)
     room: int | None = None
+    former: tuple[str, ...] = ()
+
+    def holder(self, key: str) -> Peer | None:
+        """Whose key that is, or was before it was replaced; None: a stranger's."""
+        if key in self.peers:
+            return self.peers[key]
+        here = Peer("this device", self.key, former=self.former)
+        return next((peer for peer in (here, *self.peers.values()) if key in peer.line), None)
 
 
 def judge(offer: Offer, here: Standing, older: bool = False) -> BundleError | RomMismatch | None:
@@ -92,7 +107,7 @@ def _of_signer(offer: Offer, here: Standing) -> BundleError | None:
         return BundleError(f"'{offer.task}' is not signed: nobody vouches for it", Reason.UNKNOWN_SIGNER)
     if offer.key == here.key:
         return None
-    peer, words = here.peers.get(offer.key), fingerprint(offer.key)
+    peer, words = here.holder(offer.key), fingerprint(offer.key)
     if peer is None:
         return BundleError(
             f"'{offer.task}' is signed by {words}, whom this device does not know. Compare that with what `edgecl peers id` "
@@ -105,11 +120,18 @@ def _of_signer(offer: Offer, here: Standing) -> BundleError | None:
         return BundleError(
             f"'{peer.name}' may send {', '.join(peer.tasks)}, not '{offer.task}'; peers.toml says so", Reason.NOT_ALLOWED
         )
+    last = here.seen.get((offer.key, offer.task, offer.rom_id))
+    if offer.key != peer.key and (last is None or last.digest != offer.digest):  # whoever has found or stolen it may sign too
+        return BundleError(
+            f"'{offer.task}' is signed by {words}, a key of '{peer.name}' that was replaced by {fingerprint(peer.key)}; share "
+            f"it again from there",
+            Reason.REVOKED,
+        )
     return None
 
 
 def _of_size(offer: Offer, here: Standing) -> BundleError | None:
-    peer = here.peers.get(offer.key)
+    peer = here.holder(offer.key)
     most = min(MAX_BYTES, peer.max_bytes if peer and peer.max_bytes is not None else MAX_BYTES)
     if offer.size > most:
         of_whom = f" from '{peer.name}'" if peer else ""
@@ -141,17 +163,33 @@ def _of_rom(offer: Offer, here: Standing) -> RomMismatch | None:
 
 def _of_time(offer: Offer, here: Standing, older: bool) -> BundleError | None:
     last = here.seen.get((offer.key, offer.task, offer.rom_id))
-    if last is None or offer.sequence > last.sequence or offer.digest == last.digest:
+    if last is None or (older and offer.sequence < last.sequence):
+        return None
+    if offer.digest == last.digest:
+        return None if older else _of_line(offer, here)
+    if offer.sequence > last.sequence:
         return None
     if offer.sequence == last.sequence:
         return BundleError(
             f"'{offer.task}' has the number {offer.sequence} of another bundle that this signer has sent before",
             Reason.REPLAY,
         )
-    if older:
-        return None
     return BundleError(
         f"'{offer.task}' has number {offer.sequence}, but this signer's number {last.sequence} is known already: it is older. "
-        f"If that is meant: edgecl heads rollback, or import it with --older",
+        f"If that is meant: edgecl heads rollback, or import it with --older. If its device has lost its bank and counts from "
+        f"1 again: edgecl peers rotate there",
+        Reason.ROLLBACK,
+    )
+
+
+def _of_line(offer: Offer, here: Standing) -> BundleError | None:
+    """Each key of a device counts from 1, so what a later key has signed is newer, whatever its number."""
+    peer = here.holder(offer.key)
+    later = peer.line[peer.line.index(offer.key) + 1 :] if peer else ()
+    if not any((key, offer.task, offer.rom_id) in here.seen for key in later):
+        return None
+    return BundleError(
+        f"'{offer.task}' is signed by {fingerprint(offer.key)}, and one that was signed with a later key of that device is "
+        f"known already: it is older. If that is meant: edgecl heads rollback, or import it with --older",
         Reason.ROLLBACK,
     )

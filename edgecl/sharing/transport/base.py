@@ -23,7 +23,10 @@ class Entry:
 
 
 class Transport(ABC):
-    """A leaf implements `_list`, `_read` and `_write`, which raise TransferError. where: for messages."""
+    """A leaf implements `_list`, `_read` and `_write`, which raise TransferError. where: for messages.
+
+    One that has room for notes beside the bundles implements `_read_note` and `_write_note` too.
+    """
 
     where: str
 
@@ -55,6 +58,28 @@ class Transport(ABC):
             self._write(digest, data)
             return True
         return False
+
+    def note(self, key: str, limit: int) -> bytes | None:
+        """What is noted there of the device with that public key; None: nothing. Raises TransferError, for a long one too."""
+        data = self._read_note(key, limit + 1)
+        if data is not None and len(data) > limit:
+            raise TransferError(f"the note on {key[:12]} in {self.where} has more than the {limit:,} bytes that are accepted")
+        return data
+
+    def put_note(self, key: str, data: bytes) -> None:
+        """Note that of the device with that public key, in place of what was noted. Raises TransferError."""
+        try:
+            there = self._read_note(key, len(data) + 1)
+        except TransferError:  # it is damaged
+            there = None
+        if there != data:
+            self._write_note(key, data)
+
+    def _read_note(self, key: str, most: int) -> bytes | None:  # noqa: B027
+        """The bytes noted under that key, not more than `most` of them; None: nothing."""
+
+    def _write_note(self, key: str, data: bytes) -> None:  # noqa: B027
+        """All of it or nothing, in place of what is there; it is on the medium when this returns."""
 
     @abstractmethod
     def _list(self) -> Iterator[Entry]:

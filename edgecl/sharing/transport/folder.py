@@ -1,6 +1,6 @@
 """A folder as the place: a USB stick, a network drive. It may be pulled out at any moment; what is there is whole or not there.
 
-Bundles lie in `edgecl-heads/DIGEST.bundle`.
+Bundles lie in `edgecl-heads/DIGEST.bundle`, notes on a device's keys in `edgecl-heads/KEY.succession`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edgecl.pictures.decode import open_regular
 from edgecl.sharing.transport.base import Entry, Transport
 from edgecl.text import printable
 
-_INSIDE, _END = "edgecl-heads", ".bundle"
+_INSIDE, _END, _NOTE = "edgecl-heads", ".bundle", ".succession"
 
 
 class Folder(Transport):
@@ -53,7 +53,22 @@ class Folder(Transport):
             raise TransferError(f"bundle {digest[:12]} in {self.where} cannot be read: {error}") from error
 
     def _write(self, digest: str, data: bytes) -> None:
-        place = self.path / f"{digest}{_END}"
+        self._put(self.path / f"{digest}{_END}", data)
+
+    def _read_note(self, key: str, most: int) -> bytes | None:
+        place = self.path / f"{key}{_NOTE}"
+        try:
+            if not place.exists():
+                return None
+            with open_regular(place) as file:
+                return file.read(most)
+        except (OSError, PictureError) as error:
+            raise TransferError(f"the note on {key[:12]} in {self.where} cannot be read: {error}") from error
+
+    def _write_note(self, key: str, data: bytes) -> None:
+        self._put(self.path / f"{key}{_NOTE}", data)
+
+    def _put(self, place: Path, data: bytes) -> None:
         for left in half_written(place):
             with contextlib.suppress(OSError):
                 left.unlink()

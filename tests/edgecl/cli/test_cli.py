@@ -611,3 +611,30 @@ def test_share_to_a_stick_and_pull_from_it(homes: tuple[Path, Path, Path], tmp_p
         done = edgecl(other, *arguments)
         assert done.returncode == 2 and words in done.stderr
     assert edgecl(other, "share", "--to", "s3://bucket/x").returncode == 9
+
+
+def test_a_new_key_is_followed_and_told(homes: tuple[Path, Path, Path], tmp_path: Path, tiny_rom: Path) -> None:
+    a, b, stick = (tmp_path / name for name in ("a", "b", "stick"))
+    shutil.copytree(homes[0], a)
+    for folder in (b, stick):
+        folder.mkdir()
+    (b / "config.toml").write_text(f'rom = "{tiny_rom}"\n')
+    old = me(a)
+    assert edgecl(b, "peers", "trust", "hall", old["key"], "--fingerprint", old["fingerprint"]).returncode == 0
+    assert edgecl(a, "share", "--to", stick).returncode == edgecl(b, "pull", "--from", stick).returncode == 0
+    done = edgecl(a, "peers", "rotate")
+    new = me(a)
+    assert done.returncode == 0 and f"fingerprint  {new['fingerprint']}" in done.stdout and "signed again: hues" in done.stdout
+    assert new["former"] == [old["key"]] and f"before that  {old['fingerprint']}" in edgecl(a, "peers", "id").stdout
+    assert f"learned by hall ({old['fingerprint']})" in edgecl(b, "heads", "verify", "hues").stdout
+    assert edgecl(a, "share", "--to", stick).returncode == 0
+    told = edgecl(b, "pull", "--from", stick)
+    assert told.returncode == 0 and f"'hall' has a new key, signed by the old one: {new['fingerprint']}" in told.stderr
+    assert "took 'hues'" in told.stdout and "older than what is there" in told.stdout
+    listed = edgecl(b, "peers", "ls").stdout
+    assert new["fingerprint"] in listed and "former keys: 1" in listed
+    assert f"learned by hall ({new['fingerprint']}), its number 1" in edgecl(b, "heads", "verify", "hues").stdout
+    assert edgecl(b, "heads", "rollback", "hues").returncode == 0
+    assert f"learned by hall (former key {old['fingerprint']})" in edgecl(b, "heads", "verify", "hues").stdout
+    assert "taken by 're-sign'" in edgecl(a, "heads", "verify", "hues").stdout
+    assert json.loads(edgecl(a, "peers", "rotate", "--json").stdout)["signed"] == ["hues"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgecl.errors import ConfigError
-from edgecl.sharing.peers import PEERS_FILE, load, store
+from edgecl.sharing.peers import PEERS_FILE, load, revoked, store
 from edgecl.sharing.trust import Peer
 
 KEY, OTHER = "a1" * 32, "b2" * 32
@@ -27,6 +27,7 @@ def test_no_file_trusts_nobody(tmp_path: Path) -> None:
     [
         Peer("hall-2", KEY),
         Peer("hall 2.b", KEY, False),
+        Peer("hall-2", KEY, former=(OTHER, "c3" * 32)),
         Peer("\u5de5\u5834", KEY, True, ("birds", "line-*"), 2_000_000, "10.0.0.7:7433"),
     ],
 )
@@ -65,6 +66,13 @@ def test_what_a_hand_has_written_stays(tmp_path: Path) -> None:
         f'[x]\nkey = "{KEY}"\nmax_bytes = 0',
         f'[x]\nkey = "{KEY}"\nmax_bytes = true',
         f'[x]\nkey = "{KEY}"\naddress = 7',
+        f'[x]\nkey = "{KEY}"\nformer = "{OTHER}"',
+        f'[x]\nkey = "{KEY}"\nformer = [7]',
+        f'[x]\nkey = "{KEY}"\nformer = ["abc"]',
+        f'[x]\nkey = "{KEY}"\nformer = ["{OTHER}", "{OTHER}"]',
+        f'[x]\nkey = "{KEY}"\nformer = ["{KEY}"]',
+        f'[x]\nkey = "{KEY}"\n[y]\nkey = "{OTHER}"\nformer = ["{KEY}"]',
+        f'[x]\nkey = "{KEY}"\nformer = ["{"c3" * 32}"]\n[y]\nkey = "{OTHER}"\nformer = ["{"c3" * 32}"]',
         f'["../x"]\nkey = "{KEY}"',
         f'["\\u001b[2J"]\nkey = "{KEY}"',
         f'[x]\nkey = "{KEY}"\n[y]\nkey = "{KEY}"',
@@ -82,3 +90,9 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / PEERS_FILE).write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("former", [f'["{OTHER}"]', "7", '[["x"], 7]'])
+def test_who_is_revoked_is_so_by_all_keys_whatever_stands_there(former: str, tmp_path: Path) -> None:
+    write(tmp_path, f'[x]\nkey = "{KEY}"\ntrusted = false\nformer = {former}\n')
+    assert revoked(tmp_path)[KEY] == "x" and (OTHER in revoked(tmp_path)) == (OTHER in former)

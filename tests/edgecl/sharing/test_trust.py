@@ -13,6 +13,7 @@ from edgecl.sharing.bundle import MAX_BYTES
 from edgecl.sharing.trust import Offer, Peer, Seen, Standing, judge
 
 OWN, FRIEND, STRANGER, REVOKED, LIMITED = (c * 64 for c in "0abcd")
+OLDER, OLD, OWN_OLD, REVOKED_OLD = (c * 64 for c in "ef12")  # keys that were replaced: twice friend's
 ROM, OTHER = "1" * 64, "2" * 64
 HERE = Standing(
     key=OWN,
@@ -20,8 +21,8 @@ HERE = Standing(
     backbone="lite0",
     precision="fp32",
     peers={
-        FRIEND: Peer("friend", FRIEND),
-        REVOKED: Peer("gone", REVOKED, trusted=False),
+        FRIEND: Peer("friend", FRIEND, former=(OLDER, OLD)),
+        REVOKED: Peer("gone", REVOKED, trusted=False, former=(REVOKED_OLD,)),
         LIMITED: Peer("limited", LIMITED, tasks=("birds", "line-*"), max_bytes=1000),
     },
     seen={
@@ -29,7 +30,14 @@ HERE = Standing(
         (FRIEND, "birds", OTHER): Seen(8, "of another ROM"),
         (OWN, "birds", ROM): Seen(9, "nine"),
         (STRANGER, "birds", ROM): Seen(1, "one"),
+        (OLD, "birds", ROM): Seen(50, "fifty"),
+        (OLD, "cars", ROM): Seen(51, "fifty-one"),
+        (OLDER, "planes", ROM): Seen(60, "sixty"),
+        (OLD, "planes", ROM): Seen(52, "fifty-two"),
+        (REVOKED_OLD, "birds", ROM): Seen(3, "three"),
+        (OWN_OLD, "birds", ROM): Seen(30, "thirty"),
     },
+    former=(OWN_OLD,),
 )
 GOOD = Offer("birds", "six", 500, FRIEND, 6, ROM, "lite0", "fp32")
 
@@ -46,6 +54,12 @@ REFUSED = [
     ("wrong precision", {"rom_id": OTHER, "precision": "int8"}, Reason.WRONG_PRECISION, "heads convert"),
     ("rollback", {"sequence": 4, "digest": "four"}, Reason.ROLLBACK, "--older"),
     ("replay of another bundle's number", {"sequence": 5, "digest": "mixed"}, Reason.REPLAY, "number 5"),
+    ("stolen and rotated key", {"key": OLD, "sequence": 99}, Reason.REVOKED, "replaced by"),
+    ("stolen and rotated key, for a task never seen", {"key": OLDER, "task": "new"}, Reason.REVOKED, "share it again"),
+    ("stolen and rotated key of this device", {"key": OWN_OLD, "sequence": 99}, Reason.REVOKED, "'this device'"),
+    ("rollback over the change of a key", {"key": OLD, "sequence": 50, "digest": "fifty"}, Reason.ROLLBACK, "later key"),
+    ("the same to the key between", {"key": OLDER, "task": "planes", "digest": "sixty"}, Reason.ROLLBACK, "later key"),
+    ("former key of a revoked peer", {"key": REVOKED_OLD, "digest": "three"}, Reason.REVOKED, "'gone'"),
     ("rollback of one's own", {"key": OWN, "sequence": 8}, Reason.ROLLBACK, "number 9"),
 ]
 
@@ -59,6 +73,8 @@ def test_it_is_refused_with_its_reason(changes: dict[str, object], reason: Reaso
 ACCEPTED = [
     ("a friend's newest", {}),
     ("the very bundle that is known", {"sequence": 5, "digest": "five"}),
+    ("what a former key has signed and is held", {"key": OLD, "task": "cars", "sequence": 51, "digest": "fifty-one"}),
+    ("the same of the last but one", {"key": OLD, "task": "planes", "sequence": 52, "digest": "fifty-two"}),
     ("one's own", {"key": OWN, "sequence": 10}),
     ("a friend's first of another task", {"task": "cars", "sequence": 1}),
     ("a limited friend's", {"key": LIMITED, "task": "line-7", "size": 1000, "sequence": 1}),
@@ -73,7 +89,15 @@ def test_it_is_accepted(changes: dict[str, object]) -> None:
 
 def test_a_person_may_ask_for_an_older_one_and_for_nothing_else() -> None:
     assert judge(replace(GOOD, sequence=4, digest="four"), HERE, older=True) is None
-    for changes in ({"key": STRANGER}, {"rom_id": OTHER}, {"key": REVOKED}, {"sequence": 5, "digest": "mixed"}):
+    assert judge(replace(GOOD, key=OLD, sequence=50, digest="fifty"), HERE, older=True) is None
+    for changes in (
+        {"key": STRANGER},
+        {"key": OLD},
+        {"key": OLD, "digest": "other"},
+        {"rom_id": OTHER},
+        {"key": REVOKED},
+        {"sequence": 5, "digest": "mixed"},
+    ):
         assert judge(replace(GOOD, **{"sequence": 4, **changes}), HERE, older=True) is not None
 
 
@@ -85,7 +109,7 @@ def test_the_quota_counts_what_is_left() -> None:
 
 
 @given(
-    key=st.sampled_from([OWN, FRIEND, STRANGER, REVOKED, LIMITED, ""]),
+    key=st.sampled_from([OWN, FRIEND, STRANGER, REVOKED, LIMITED, "", OLDER, OLD, OWN_OLD, REVOKED_OLD]),
     task=st.sampled_from(["birds", "line-1", "cars", "*", "line-"]),
     sequence=st.integers(1, 12),
     size=st.integers(1, MAX_BYTES * 2),
