@@ -71,17 +71,24 @@ class Index:
         self._near.train(points)
         self._near.add(points)
 
-    def search(self, queries: Floats, pictures: Floats) -> Ints:
-        """The best row (n,) for queries (n, D); pictures (n, d) are the same points in the space of the centres."""
+    def search(self, queries: Floats, pictures: Floats, less: tuple[Ints, Floats] | None = None) -> Ints:
+        """The best row (n,) for queries (n, D); pictures (n, d) are the same points in the space of the centres.
+
+        less: a row (n,) for each query, and what its score is lowered by, (n,).
+        """
         best: Ints
+        row, handicap = less or (np.full(len(queries), -1), np.zeros(len(queries), np.float32))
         if self.kind == "exact":
             scores = queries @ self._rows.T
             scores += self._bias
+            if less:
+                scores[np.arange(len(scores)), row] -= handicap
             best = scores.argmax(1)
             return best
         found = self._near.search((pictures - self._middle) @ self._down, self._candidates)[1]
         best = np.empty(len(queries), np.int64)
         for i, near in enumerate(found):
             ids = near[near >= 0]
-            best[i] = ids[(self._rows[ids].astype(np.float32) @ (queries[i] * self._unit) + self._bias[ids]).argmax()]
+            scores = self._rows[ids].astype(np.float32) @ (queries[i] * self._unit) + self._bias[ids]
+            best[i] = ids[(scores - handicap[i] * (ids == row[i])).argmax()]
         return best

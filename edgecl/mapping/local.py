@@ -54,6 +54,13 @@ def all_means(anchors: list[Arrays]) -> tuple[Floats, Ints]:
     return means, owner
 
 
+def drawn(means: Floats, groups: Ints, around: Floats) -> Floats:
+    """Plain features (n, d) of the points means[groups] + around: what `unit_sqrt` maps back there, but for the length."""
+    z = means[groups] + around
+    out: Floats = (np.sign(z) * z * z).astype(np.float32)
+    return out
+
+
 class LocalMapper(Mapper):
     """A mapper whose tasks are found by inner products, and judged known or not by their own subspace."""
 
@@ -73,6 +80,20 @@ class LocalMapper(Mapper):
     def search(self) -> str:
         """How the task is searched, for reports: "exact" or "two-stage", over how many rows."""
         return "nothing learned" if not self.tasks else f"{self._index.kind} over {len(self._owner)} rows"
+
+    def _left_out(self, features: Floats, own: Ints, counts: Floats) -> Ints:
+        z = unit_sqrt(features)
+        rows, distances, shown = self._own_rows(z, own, counts)
+        # The mean without the picture lies further from it by n / (n - 1), and the score is half a squared distance.
+        handicap = distances / 2 * ((shown / np.maximum(shown - 1, 1)) ** 2 - 1)
+        out: Ints = self._owner[self._index.search(self._query(z), z, (rows, handicap.astype(np.float32)))]
+        return out
+
+    @abstractmethod
+    def _own_rows(self, z: Floats, own: Ints, counts: Floats) -> tuple[Ints, Floats, Floats]:
+        """For pictures z (n, d) of the tasks `own` (n,): the best row of that task, the squared distance from it by which it
+        is scored, and how many pictures it was made from, all (n,).
+        """
 
     def _assign(self, features: Floats) -> Assignment:
         z = unit_sqrt(features)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgecl.mapping.base import require
 from edgecl.mapping.index import Index
-from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, local_anchor
+from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, drawn, local_anchor
 from edgecl.space import unit_sqrt, unpack
 from edgecl.types import Arrays, Floats, Ints
 
@@ -39,12 +39,36 @@ class Mahalanobis(LocalMapper):
         more, bounds = {"variances": "float32 r", "rest": "float32 1"}, {"variances": (0.0, 100.0), "rest": (0.0, 100.0)}
         require(arrays, LAYOUT | more, "a Mahalanobis anchor", BOUNDS | bounds)
 
+    @classmethod
+    def draw(cls, arrays: Arrays, n: int, seed: int = 0) -> tuple[Floats, Ints]:
+        rng, rest = np.random.default_rng(seed), float(arrays["rest"][0])
+        means, directions = (unpack(arrays[k], arrays[f"{k}_step"]) for k in ("means", "directions"))
+        groups = np.arange(n) % len(means)
+        more = np.sqrt(np.maximum(arrays["variances"] - rest, 0))
+        around = rng.standard_normal((n, means.shape[1]), np.float32) * np.float32(rest**0.5)
+        around += (rng.standard_normal((n, len(directions)), np.float32) * more) @ directions
+        return drawn(means, groups, around), groups
+
     def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
         means, owner = all_means(anchors)
         roots, rest = self._covariance(anchors)
         rows = _solve(roots, rest, means)
         bias = -0.5 * np.einsum("md,md->m", rows, means)
+        self._squares: Floats = (-2 * bias).astype(np.float32)
         return Index(rows, bias, means, lambda points: _whiten(roots, rest, points)), owner
+
+    def _own_rows(self, z: Floats, own: Ints, counts: Floats) -> tuple[Ints, Floats, Floats]:
+        solved = _solve(*self._covariance(self._subspaces), z)
+        rows, distances = np.empty(len(z), np.int64), np.empty(len(z), np.float32)
+        for task in np.unique(own):
+            mine, at = np.flatnonzero(own == task), np.flatnonzero(self._owner == task)
+            a = self._subspaces[task]
+            means = unpack(a["means"], a["means_step"])
+            # z'Pz - 2 z'Pm + m'Pm, of which the first does not depend on the row.
+            far = -2 * solved[mine] @ means.T + self._squares[at]
+            rows[mine] = at[far.argmin(1)]
+            distances[mine] = np.maximum(np.einsum("nd,nd->n", solved[mine], z[mine]) + far.min(1), 0)
+        return rows, distances, counts
 
     def _covariance(self, anchors: list[Arrays]) -> tuple[Floats, float]:
         """The pooled covariance as U'U + a I: U (r, d) and a. Summed in the order of a digest of the names, not of arrival."""
