@@ -9,6 +9,7 @@ its leading directions and the mean variance of the rest, and shrunk towards a m
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgecl.mapping.base import require
 from edgecl.mapping.index import Index
-from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, drawn, local_anchor
+from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, local_anchor
 from edgecl.space import unit_sqrt, unpack
 from edgecl.types import Arrays, Floats, Ints
 
@@ -41,13 +42,15 @@ class Mahalanobis(LocalMapper):
 
     @classmethod
     def draw(cls, arrays: Arrays, n: int, seed: int = 0) -> tuple[Floats, Ints]:
+        """Plain features (n, d) of pictures as an anchor describes them, and the class (row of its means) of each, in turn."""
         rng, rest = np.random.default_rng(seed), float(arrays["rest"][0])
         means, directions = (unpack(arrays[k], arrays[f"{k}_step"]) for k in ("means", "directions"))
         groups = np.arange(n) % len(means)
         more = np.sqrt(np.maximum(arrays["variances"] - rest, 0))
         around = rng.standard_normal((n, means.shape[1]), np.float32) * np.float32(rest**0.5)
         around += (rng.standard_normal((n, len(directions)), np.float32) * more) @ directions
-        return drawn(means, groups, around), groups
+        z = means[groups] + around
+        return (np.sign(z) * z * z).astype(np.float32), groups
 
     def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
         means, owner = all_means(anchors)
@@ -57,7 +60,25 @@ class Mahalanobis(LocalMapper):
         self._squares: Floats = (-2 * bias).astype(np.float32)
         return Index(rows, bias, means, lambda points: _whiten(roots, rest, points)), owner
 
-    def _own_rows(self, z: Floats, own: Ints, counts: Floats) -> tuple[Ints, Floats, Floats]:
+    def left_out(self, features: Floats, own: Sequence[str], counts: Floats) -> Ints:
+        """The task of pictures that the anchors of `own` (n,) were made from, each as if it had been left out of its class mean.
+
+        A mean of few pictures lies nearer to each of them than to any new one: asked plainly, a task keeps its old pictures
+        and loses half of its new ones to a twin. features: (n, d).   counts: (n,), pictures that each one's class had.
+        Returns (n,), indices of `tasks`.
+        """
+        if not len(features):
+            return np.zeros(0, np.int64)
+        place = {task: index for index, task in enumerate(self.tasks)}
+        z, shown = unit_sqrt(features), np.maximum(counts, 2)
+        rows, distances = self._own_rows(z, np.array([place[task] for task in own], np.int64))
+        # Without the picture its mean lies further away, by n / (n - 1); a score is half a squared distance.
+        handicap = distances / 2 * ((shown / (shown - 1)) ** 2 - 1)
+        out: Ints = self._owner[self._index.search(z, z, (rows, handicap.astype(np.float32)))]
+        return out
+
+    def _own_rows(self, z: Floats, own: Ints) -> tuple[Ints, Floats]:
+        """The nearest row of the tasks `own` (n,) to each of z (n, d), and the squared distance from it, both (n,)."""
         solved = _solve(*self._covariance(self._subspaces), z)
         rows, distances = np.empty(len(z), np.int64), np.empty(len(z), np.float32)
         for task in np.unique(own):
@@ -68,7 +89,7 @@ class Mahalanobis(LocalMapper):
             far = -2 * solved[mine] @ means.T + self._squares[at]
             rows[mine] = at[far.argmin(1)]
             distances[mine] = np.maximum(np.einsum("nd,nd->n", solved[mine], z[mine]) + far.min(1), 0)
-        return rows, distances, counts
+        return rows, distances
 
     def _covariance(self, anchors: list[Arrays]) -> tuple[Floats, float]:
         """The pooled covariance as U'U + a I: U (r, d) and a. Summed in the order of a digest of the names, not of arrival."""
