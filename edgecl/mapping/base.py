@@ -7,7 +7,7 @@ same set of anchors gives the same mapper, whatever the order in which they came
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Assignment:
 
 
 class Mapper(ABC):
-    """Decides the task. A leaf implements `anchor`, `check`, `draw`, `merge`, `_build`, `_assign` and `_left_out`."""
+    """Decides the task. A leaf implements `anchor`, `check`, `merge`, `_build` and `_assign`."""
 
     name: str
 
@@ -57,6 +57,16 @@ class Mapper(ABC):
     @abstractmethod
     def check(cls, arrays: Arrays) -> None:
         """Raise BundleError unless `arrays` is an anchor of this mapper. Its numbers are known to be finite."""
+
+    @classmethod
+    @abstractmethod
+    def merge(cls, a: Arrays, b: Arrays, a_counts: Ints, b_counts: Ints, order: Ints) -> dict[str, NDArray[Any]]:
+        """The anchor of one task out of two checked ones, made from unlike pictures of the same k classes.
+
+        a_counts, b_counts: (k,) pictures of each of a's classes.   order: (k,), where b has a's classes.
+        Its limit calls no more of the task's pictures unknown than the two limits did. Raises BundleError where an anchor does
+        not fit that many classes.
+        """
 
     @classmethod
     def anchor_width(cls, arrays: Arrays) -> int:
@@ -97,37 +107,6 @@ class Mapper(ABC):
             nothing = np.zeros(n, np.float32)
             return Assignment(np.zeros(n, np.int64), nothing, nothing, np.zeros(n, np.bool_))
         return self._assign(np.ascontiguousarray(features, np.float32))
-
-    def left_out(self, features: Floats, own: Sequence[str], counts: Floats) -> Ints:
-        """The task of pictures that the anchors of `own` (n,) were made from, each as if it had been left out, (n,) as `assign`.
-
-        A mean of few pictures lies nearer to each of them than to any new one: asked plainly, a task keeps its old pictures
-        and loses half of its new ones to a twin. counts: (n,) pictures that each one's class had; a mapper whose groups are no
-        classes takes its own.
-        """
-        if not len(features):
-            return np.zeros(0, np.int64)
-        place = {task: index for index, task in enumerate(self.tasks)}
-        indices = np.array([place[task] for task in own], np.int64)
-        return self._left_out(np.ascontiguousarray(features, np.float32), indices, np.maximum(counts, 2.0))
-
-    @abstractmethod
-    def _left_out(self, features: Floats, own: Ints, counts: Floats) -> Ints:
-        """`left_out` for n > 0 features, with their tasks as indices (n,) and counts of 2 or more."""
-
-    @classmethod
-    @abstractmethod
-    def draw(cls, arrays: Arrays, n: int, seed: int = 0) -> tuple[Floats, Ints]:
-        """Plain features (n, d) of pictures as an anchor describes them, and the group (row of the means) of each, in turn."""
-
-    @classmethod
-    @abstractmethod
-    def merge(cls, a: Arrays, b: Arrays, a_counts: Ints, b_counts: Ints, order: Ints) -> dict[str, NDArray[Any]]:
-        """The anchor of two of the same classes, made from unlike pictures.
-
-        a_counts, b_counts: (k,) pictures of each class, in the order of a's classes.   order: (k,), where b has a's classes.
-        The limit is one that calls no more of either's pictures unknown than before. Raises BundleError where they do not fit.
-        """
 
     @abstractmethod
     def _build(self, anchors: Mapping[str, Arrays]) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecl.mapping.base import require
 from edgecl.mapping.index import Index
-from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, drawn, local_anchor
+from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, joined, local_anchor
 from edgecl.space import pack, unit_sqrt, unpack
 from edgecl.types import Arrays, Floats, Ints
 
@@ -51,26 +51,10 @@ class Gmmc(LocalMapper):
         require(arrays, LAYOUT | more, "a GMMC anchor", BOUNDS | bounds)
 
     @classmethod
-    def draw(cls, arrays: Arrays, n: int, seed: int = 0) -> tuple[Floats, Ints]:
-        rng, shares = np.random.default_rng(seed), arrays["counts"] / arrays["counts"].sum()
-        means = unpack(arrays["means"], arrays["means_step"])
-        spread = np.exp(unpack(arrays["log_variances"], arrays["log_variances_step"]) / 2)
-        groups = np.sort(rng.choice(len(means), n, p=shares))
-        around = rng.standard_normal((n, means.shape[1]), np.float32) * spread[groups]
-        return drawn(means, groups, around), groups
-
-    def _own_rows(self, z: Floats, own: Ints, counts: Floats) -> tuple[Ints, Floats, Floats]:
-        rows, distances, shown = np.empty(len(z), np.int64), np.empty(len(z), np.float32), np.empty(len(z), np.float32)
-        for task in np.unique(own):
-            mine, a = np.flatnonzero(own == task), self._subspaces[task]
-            means = unpack(a["means"], a["means_step"])
-            variances = np.exp(unpack(a["log_variances"], a["log_variances_step"]))
-            factors, bias = terms(a["counts"], means, variances)
-            best = (lift(z[mine]) @ factors.T + bias).argmax(1)
-            rows[mine] = np.flatnonzero(self._owner == task)[best]
-            distances[mine] = ((z[mine] - means[best]) ** 2 / variances[best]).sum(1)
-            shown[mine] = a["counts"][best]
-        return rows, distances, shown
+    def merge(cls, a: Arrays, b: Arrays, a_counts: Ints, b_counts: Ints, order: Ints) -> dict[str, NDArray[Any]]:
+        """All components of both: mixtures add up."""
+        both = [name for name in a if name not in ("directions", "directions_step", "limit")]
+        return {name: np.concatenate([a[name], b[name]]) for name in both} | joined(a, b)[1]
 
     def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
         means, owner = all_means(anchors)

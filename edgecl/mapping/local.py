@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecl.errors import BundleError
 from edgecl.mapping.base import Assignment, Mapper
 from edgecl.mapping.index import Index
 from edgecl.mapping.strangeness import calibrate, strangeness, subspace
@@ -54,11 +55,24 @@ def all_means(anchors: list[Arrays]) -> tuple[Floats, Ints]:
     return means, owner
 
 
-def drawn(means: Floats, groups: Ints, around: Floats) -> Floats:
-    """Plain features (n, d) of the points means[groups] + around: what `unit_sqrt` maps back there, but for the length."""
-    z = means[groups] + around
-    out: Floats = (np.sign(z) * z * z).astype(np.float32)
-    return out
+def joined(a: Arrays, b: Arrays) -> tuple[Floats, dict[str, NDArray[Any]]]:
+    """What two anchors span: orthonormal directions (r, d), and the arrays that store them, with the looser limit.
+
+    In a flat that holds both, no picture lies further from a mean than it did.
+    """
+    both = np.concatenate([unpack(x["directions"], x["directions_step"]) for x in (a, b)]).astype(np.float64)
+    _, sizes, rows = np.linalg.svd(both, full_matrices=False)
+    directions = rows[sizes > 0.05].astype(np.float32)
+    v, v_step = pack(directions)
+    limit = np.maximum(a["limit"], b["limit"])
+    return directions, {"directions": v, "directions_step": v_step, "limit": limit}
+
+
+def class_means(means: Floats, counts: Ints) -> Floats:
+    """`means` (c, d), if there is one for each of the classes counted (k,). Raises BundleError."""
+    if len(means) != len(counts):
+        raise BundleError(f"the anchor has {len(means)} means for {len(counts)} classes; it cannot be merged")
+    return means
 
 
 class LocalMapper(Mapper):
@@ -80,20 +94,6 @@ class LocalMapper(Mapper):
     def search(self) -> str:
         """How the task is searched, for reports: "exact" or "two-stage", over how many rows."""
         return "nothing learned" if not self.tasks else f"{self._index.kind} over {len(self._owner)} rows"
-
-    def _left_out(self, features: Floats, own: Ints, counts: Floats) -> Ints:
-        z = unit_sqrt(features)
-        rows, distances, shown = self._own_rows(z, own, counts)
-        # The mean without the picture lies further from it by n / (n - 1), and the score is half a squared distance.
-        handicap = distances / 2 * ((shown / np.maximum(shown - 1, 1)) ** 2 - 1)
-        out: Ints = self._owner[self._index.search(self._query(z), z, (rows, handicap.astype(np.float32)))]
-        return out
-
-    @abstractmethod
-    def _own_rows(self, z: Floats, own: Ints, counts: Floats) -> tuple[Ints, Floats, Floats]:
-        """For pictures z (n, d) of the tasks `own` (n,): the best row of that task, the squared distance from it by which it
-        is scored, and how many pictures it was made from, all (n,).
-        """
 
     def _assign(self, features: Floats) -> Assignment:
         z = unit_sqrt(features)

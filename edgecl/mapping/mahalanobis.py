@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from edgecl.mapping.base import require
 from edgecl.mapping.index import Index
-from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, local_anchor
-from edgecl.space import unit_sqrt, unpack
+from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, class_means, joined, local_anchor
+from edgecl.space import pack, unit_sqrt, unpack
 from edgecl.types import Arrays, Floats, Ints
 
 SHRINK = 0.2  # share of the scaled identity in the covariance
@@ -39,6 +39,27 @@ class Mahalanobis(LocalMapper):
     def check(cls, arrays: Arrays) -> None:
         more, bounds = {"variances": "float32 r", "rest": "float32 1"}, {"variances": (0.0, 100.0), "rest": (0.0, 100.0)}
         require(arrays, LAYOUT | more, "a Mahalanobis anchor", BOUNDS | bounds)
+
+    @classmethod
+    def merge(cls, a: Arrays, b: Arrays, a_counts: Ints, b_counts: Ints, order: Ints) -> dict[str, NDArray[Any]]:
+        """Means weighted by counts; scatters within classes summed, with what the means lie apart."""
+        mine, theirs = (unpack(x["means"], x["means_step"]) for x in (a, b))
+        mine, theirs = class_means(mine, a_counts), class_means(theirs, b_counts)[order]
+        share = (a_counts / (a_counts + b_counts))[:, None]
+        means, step = pack((share * mine + (1 - share) * theirs).astype(np.float32))
+        directions, arrays = joined(a, b)
+        d, k = mine.shape[1], len(mine)
+        apart = (mine - theirs) * np.sqrt(a_counts * b_counts / (a_counts + b_counts))[:, None]
+        along, total = np.square(apart @ directions.T).sum(0), float(np.einsum("kd,kd->", apart, apart))
+        for x, counts in ((a, a_counts), (b, b_counts)):
+            free, own = max(int(counts.sum()) - k, 1), unpack(x["directions"], x["directions_step"])
+            above = np.maximum(x["variances"] - x["rest"][0], 0)
+            along += free * (np.square(directions @ own.T) @ above + x["rest"][0])
+            total += free * float(above.sum() + d * x["rest"][0])
+        free = max(int(a_counts.sum() + b_counts.sum()) - k, 1)
+        rest = max(total - float(along.sum()), 0.0) / max(d - len(directions), 1) / free
+        new = {"means": means, "means_step": step, "variances": (along / free).astype(np.float32)}
+        return arrays | new | {"rest": np.array([rest], np.float32)}
 
     @classmethod
     def draw(cls, arrays: Arrays, n: int, seed: int = 0) -> tuple[Floats, Ints]:
