@@ -23,7 +23,10 @@ LAYERS = (
     ("heads", "mapping"),
     ("bank",),
     ("sharing", "learners"),
-    ("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange"),
+    (
+        *("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange"),
+        *("importing", "collisions", "merging"),
+    ),
     ("cli", "serve"),
 )
 BASES = {f"edgecl.{name}.base" for name in ("rom", "heads", "mapping", "learners", "sharing.transport")}

@@ -82,7 +82,7 @@ class Mahalanobis(LocalMapper):
         return Index(rows, bias, means, lambda points: _whiten(roots, rest, points)), owner
 
     def left_out(self, features: Floats, own: Sequence[str], counts: Floats) -> Ints:
-        """The task of pictures that the anchors of `own` (n,) were made from, each as if it had been left out of its class mean.
+        """The task of pictures that the anchors of `own` (n,) were made from, each as if left out of its class mean.
 
         A mean of few pictures lies nearer to each of them than to any new one: asked plainly, a task keeps its old pictures
         and loses half of its new ones to a twin. features: (n, d).   counts: (n,), pictures that each one's class had.

@@ -74,23 +74,10 @@ class TrustStore:
 
     # -- deciding
 
-    def admit(self, data: bytes, image: RomImage, quota: int | None, older: bool = False, unsigned: bool = False) -> Bundle:
-        """The bundle in `data`, if it may be kept here. Raises BundleError or RomMismatch, with the reason.
-
-        quota: bytes of all bundles.   older, unsigned: a person wants it although a newer one is known, or nobody signed it.
-        """
-        bundle = from_bytes(data)
-        require_sound(bundle)
-        self.require(bundle, data, image, quota, older, unsigned)
-        return bundle
-
-    def require(
-        self, bundle: Bundle, data: bytes, image: RomImage, quota: int | None, older: bool = False, unsigned: bool = False
-    ) -> None:
-        """Raise, as `admit` does, unless a sound bundle may be kept by what is known now; asked again when it is kept."""
-        mine = self.own_key or "none yet"
-        here = Standing(
-            key=mine,
+    def standing(self, image: RomImage, quota: int | None) -> Standing:
+        """What bundles are judged by now; of use for many. quota: bytes of all bundles."""
+        return Standing(
+            key=self.own_key or "none yet",
             rom_id=image.rom_id,
             backbone=image.backbone,
             precision=image.precision,
@@ -98,9 +85,22 @@ class TrustStore:
             seen={pair: Seen(*seen) for pair, seen in self._bank.accepted().items()},
             room=None if quota is None else quota - self._bank.size(),
         )
+
+    def admit(self, data: bytes, here: Standing, older: bool = False, unsigned: bool = False) -> Bundle:
+        """The bundle in `data`, if it may be kept here. Raises BundleError or RomMismatch, with the reason.
+
+        older, unsigned: a person wants it although a newer one is known, or nobody signed it.
+        """
+        bundle = from_bytes(data)
+        require_sound(bundle)
+        self.require(bundle, data, here, older, unsigned)
+        return bundle
+
+    def require(self, bundle: Bundle, data: bytes, here: Standing, older: bool = False, unsigned: bool = False) -> None:
+        """Raise, as `admit` does, unless a sound bundle may be kept by what is known now; asked again when it is kept."""
         offer = offer_of(bundle, data)
         taken_on_word = unsigned and not offer.key  # a person's, who stands in for this device
-        refused = judge(replace(offer, key=mine) if taken_on_word else offer, here, older or taken_on_word)
+        refused = judge(replace(offer, key=here.key) if taken_on_word else offer, here, older or taken_on_word)
         if refused:
             raise refused
         for key in bundle.makers & set(here.peers):
