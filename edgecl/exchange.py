@@ -191,19 +191,18 @@ def _take(
         except EdgeclError as error:
             said(found.outcome("refused", error))
     try:
-        results = device.import_bundles(
-            [data for _, data in here], replace=wishes.replace, anyway=wishes.anyway, names=wishes.names
-        )
+        datas = [data for _, data in here]
+        results = device.import_bundles(datas, replace=wishes.replace, anyway=wishes.anyway, names=wishes.names)
     except EdgeclError as error:  # the bank could keep none of them
         for found, _ in here:
             said(found.outcome("refused", error))
         return
     for (found, _), result in zip(here, results, strict=True):
-        state, error = "taken", result.error
-        if error is not None:
+        state, why = "taken", result.error
+        if why is not None:
             # Sticks keep what was put on them: an older one, or one for another ROM, is no alarm.
-            old = getattr(error, "reason", None) is Reason.ROLLBACK
-            foreign = isinstance(error, RomMismatch) and found.task in fitting
+            old = getattr(why, "reason", None) is Reason.ROLLBACK
+            foreign = isinstance(why, RomMismatch) and found.task in fitting
             state = "older" if old else "foreign" if foreign else "refused"
-        outcome = found.outcome(state, error or "")
+        outcome = found.outcome(state, why or "")
         said(dataclasses.replace(outcome, takes=dict(result.takes), notes=result.notes))
