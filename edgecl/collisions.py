@@ -1,7 +1,7 @@
 """Does a new task take pictures that known tasks answer for? Asked before a bundle from elsewhere is kept.
 
 The pictures of a known task are its sketch, where it was learned here, else drawn from its anchor, which is coarser. Each is
-judged as if its task had been learned without it (`Mahalanobis.left_out`): asked plainly, a task keeps the pictures it was
+judged as if its task had been learned without it (`mapping.left_out`): asked plainly, a task keeps the pictures it was
 made from, and even its twin seems to take none. Whatever mapper serves, the default one judges: every bundle can have its
 anchor, and tasks collide because their pictures are alike, for every mapper.
 """
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from edgecl.errors import BundleError, Reason
 from edgecl.mapping import sketch as sketches
+from edgecl.mapping.left_out import LeftOut
 from edgecl.mapping.mahalanobis import Mahalanobis
 from edgecl.sharing.bundle import Bundle
 from edgecl.text import printable
 from edgecl.types import Arrays, Floats, Ints
 
 MAPPER = Mahalanobis.name
+_DRAWN = 32  # pictures of a task of which there is no sketch
 _COUNT = 20  # pictures of a class whose bundle does not say how many it had
 _NAMED = 5  # tasks that a sentence names
 
@@ -48,7 +50,7 @@ def known(bundle: Bundle, data: bytes | None, width: int) -> Known:
     if data is not None:
         sketch = sketches.read(data, width)
         return Known(anchor, sketch.features, sketch.counts, True)
-    features, groups = Mahalanobis.draw(anchor, sketches.PICTURES)
+    features, groups = Mahalanobis.draw(anchor, _DRAWN)
     counts = per_class(bundle)
     known_counts = counts is not None and len(counts) == len(anchor["means"])
     shown = counts[groups] if counts is not None and known_counts else np.full(len(groups), _COUNT)
@@ -106,7 +108,7 @@ def _answers(tasks: Mapping[str, Known], asked: Mapping[str, Known], width: int)
     """The tasks that a mapper over `tasks` finds for the pictures of each one asked about."""
     if not asked:
         return {}
-    mapper = Mahalanobis(width)
+    mapper = LeftOut(width)
     for task, one in tasks.items():
         mapper.add(task, one.anchor)
     owners = [task for task, one in asked.items() for _ in one.counts]

@@ -24,7 +24,7 @@ _BLOCK = 4096  # rows converted at a time
 class Index:
     """Built once over all rows; `search` answers for a batch.
 
-    kind: "exact" or "two-stage", what really runs.
+    kind: "exact" or "two-stage", what really runs.   bias: (m,) of the rows.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Index:
         that space after which distances compare rows; `dimensions` of it and `candidates` make the first stage.
         exact: rows up to which the search is exact; None takes EXACT.
         """
-        self._bias = np.asarray(bias, np.float32)
+        self.bias = np.asarray(bias, np.float32)
         self._candidates = candidates
         self.kind = "exact" if len(rows) <= (EXACT if exact is None else exact) else "two-stage"
         if self.kind == "exact":
@@ -80,7 +80,7 @@ class Index:
         row, handicap = less or (np.full(len(queries), -1), np.zeros(len(queries), np.float32))
         if self.kind == "exact":
             scores = queries @ self._rows.T
-            scores += self._bias
+            scores += self.bias
             if less:
                 scores[np.arange(len(scores)), row] -= handicap
             best = scores.argmax(1)
@@ -89,6 +89,6 @@ class Index:
         best = np.empty(len(queries), np.int64)
         for i, near in enumerate(found):
             ids = near[near >= 0]
-            scores = self._rows[ids].astype(np.float32) @ (queries[i] * self._unit) + self._bias[ids]
+            scores = self._rows[ids].astype(np.float32) @ (queries[i] * self._unit) + self.bias[ids]
             best[i] = ids[(scores - handicap[i] * (ids == row[i])).argmax()]
         return best

@@ -9,7 +9,7 @@ its leading directions and the mean variance of the rest, and shrunk towards a m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,41 +76,12 @@ class Mahalanobis(LocalMapper):
     def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
         means, owner = all_means(anchors)
         roots, rest = self._covariance(anchors)
-        rows = _solve(roots, rest, means)
+        rows = self._solver(roots, rest)(means)
         bias = -0.5 * np.einsum("md,md->m", rows, means)
-        self._squares: Floats = (-2 * bias).astype(np.float32)
         return Index(rows, bias, means, lambda points: _whiten(roots, rest, points)), owner
 
-    def left_out(self, features: Floats, own: Sequence[str], counts: Floats) -> Ints:
-        """The task of pictures that the anchors of `own` (n,) were made from, each as if left out of its class mean.
-
-        A mean of few pictures lies nearer to each of them than to any new one: asked plainly, a task keeps its old pictures
-        and loses half of its new ones to a twin. features: (n, d).   counts: (n,), pictures that each one's class had.
-        Returns (n,), indices of `tasks`.
-        """
-        if not len(features):
-            return np.zeros(0, np.int64)
-        place = {task: index for index, task in enumerate(self.tasks)}
-        z, shown = unit_sqrt(features), np.maximum(counts, 2)
-        rows, distances = self._own_rows(z, np.array([place[task] for task in own], np.int64))
-        # Without the picture its mean lies further away, by n / (n - 1); a score is half a squared distance.
-        handicap = distances / 2 * ((shown / (shown - 1)) ** 2 - 1)
-        out: Ints = self._owner[self._index.search(z, z, (rows, handicap.astype(np.float32)))]
-        return out
-
-    def _own_rows(self, z: Floats, own: Ints) -> tuple[Ints, Floats]:
-        """The nearest row of the tasks `own` (n,) to each of z (n, d), and the squared distance from it, both (n,)."""
-        solved = _solve(*self._covariance(self._subspaces), z)
-        rows, distances = np.empty(len(z), np.int64), np.empty(len(z), np.float32)
-        for task in np.unique(own):
-            mine, at = np.flatnonzero(own == task), np.flatnonzero(self._owner == task)
-            a = self._subspaces[task]
-            means = unpack(a["means"], a["means_step"])
-            # z'Pz - 2 z'Pm + m'Pm, of which the first does not depend on the row.
-            far = -2 * solved[mine] @ means.T + self._squares[at]
-            rows[mine] = at[far.argmin(1)]
-            distances[mine] = np.maximum(np.einsum("nd,nd->n", solved[mine], z[mine]) + far.min(1), 0)
-        return rows, distances
+    def _solver(self, roots: Floats, rest: float) -> Callable[[Floats], Floats]:
+        return solver(roots, rest)
 
     def _covariance(self, anchors: list[Arrays]) -> tuple[Floats, float]:
         """The pooled covariance as U'U + a I: U (r, d) and a. Summed in the order of a digest of the names, not of arrival."""
@@ -127,19 +98,17 @@ class Mahalanobis(LocalMapper):
         return np.sqrt(1 - SHRINK) * roots.astype(np.float32), (1 - SHRINK) * rest + SHRINK * size + 1e-9
 
 
-def _solve(roots: Floats, a: float, x: Floats) -> Floats:
+def solver(roots: Floats, a: float) -> Callable[[Floats], Floats]:
     """x (m, d) -> x (U'U + a I)^-1, through the smaller of the two systems that solve it."""
     r, d = roots.shape
-    out: NDArray[Any]
     if r < d:  # Woodbury
-        inner = np.linalg.inv(np.eye(r) + (roots @ roots.T) / a) / a
-        out = (x - (x @ roots.T) @ inner.astype(np.float32) @ roots) / a
-    else:
-        out = x @ np.linalg.inv(roots.T @ roots + a * np.eye(d)).astype(np.float32)
-    return np.ascontiguousarray(out, np.float32)
+        inner = (np.linalg.inv(np.eye(r) + (roots @ roots.T) / a) / a).astype(np.float32)
+        return lambda x: np.ascontiguousarray((x - (x @ roots.T) @ inner @ roots) / a, np.float32)
+    inverse = np.linalg.inv(roots.T @ roots + a * np.eye(d)).astype(np.float32)
+    return lambda x: np.ascontiguousarray(x @ inverse, np.float32)
 
 
 def _whiten(roots: Floats, a: float, points: Floats) -> Floats:
     """points (m, d) -> (m, d) between which Euclidean distance is Mahalanobis distance."""
-    inverse = _solve(roots, a, np.eye(roots.shape[1], dtype=np.float32)).astype(np.float64)
+    inverse = solver(roots, a)(np.eye(roots.shape[1], dtype=np.float32)).astype(np.float64)
     return points @ np.linalg.cholesky((inverse + inverse.T) / 2).astype(np.float32)

@@ -8,6 +8,7 @@ from safetensors.numpy import load, save
 
 from edgecl.checks import synthetic
 from edgecl.errors import BundleError
+from edgecl.mapping.left_out import LeftOut
 from edgecl.mapping.mahalanobis import Mahalanobis
 from edgecl.mapping.sketch import PICTURES, chosen, draw, read
 
@@ -51,7 +52,7 @@ def test_what_is_no_sketch_is_refused(damage: str) -> None:
 def test_left_out_pictures_are_lost_to_a_twin_as_new_ones_are() -> None:
     """Two tasks from two draws of the same pictures: a new one goes to either, an old one only if it is judged as left out."""
     x, y = synthetic.features(0, 3, 20, 48, spread=1.0)
-    mapper = Mahalanobis(48)
+    mapper = LeftOut(48)
     mapper.add("known", Mahalanobis.anchor(x, y))
     mapper.add("twin", Mahalanobis.anchor(*synthetic.features(0, 3, 20, 48, spread=1.0, seed=1)))
     twin = mapper.tasks.index("twin")
