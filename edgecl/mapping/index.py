@@ -24,7 +24,7 @@ _BLOCK = 4096  # rows converted at a time
 class Index:
     """Built once over all rows; `search` answers for a batch.
 
-    kind: "exact" or "two-stage", what really runs.   bias: (m,) of the rows.
+    kind: "exact" or "two-stage", what really runs.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Index:
         that space after which distances compare rows; `dimensions` of it and `candidates` make the first stage.
         exact: rows up to which the search is exact; None takes EXACT.
         """
-        self.bias = np.asarray(bias, np.float32)
+        self._bias = np.asarray(bias, np.float32)
         self._candidates = candidates
         self.kind = "exact" if len(rows) <= (EXACT if exact is None else exact) else "two-stage"
         if self.kind == "exact":
@@ -71,24 +71,17 @@ class Index:
         self._near.train(points)
         self._near.add(points)
 
-    def search(self, queries: Floats, pictures: Floats, less: tuple[Ints, Floats] | None = None) -> Ints:
-        """The best row (n,) for queries (n, D); pictures (n, d) are the same points in the space of the centres.
-
-        less: a row (n,) for each query, and what its score is lowered by, (n,).
-        """
+    def search(self, queries: Floats, pictures: Floats) -> Ints:
+        """The best row (n,) for queries (n, D); pictures (n, d) are the same points in the space of the centres."""
         best: Ints
-        row, handicap = less or (np.full(len(queries), -1), np.zeros(len(queries), np.float32))
         if self.kind == "exact":
             scores = queries @ self._rows.T
-            scores += self.bias
-            if less:
-                scores[np.arange(len(scores)), row] -= handicap
+            scores += self._bias
             best = scores.argmax(1)
             return best
         found = self._near.search((pictures - self._middle) @ self._down, self._candidates)[1]
         best = np.empty(len(queries), np.int64)
         for i, near in enumerate(found):
             ids = near[near >= 0]
-            scores = self._rows[ids].astype(np.float32) @ (queries[i] * self._unit) + self.bias[ids]
-            best[i] = ids[(scores - handicap[i] * (ids == row[i])).argmax()]
+            best[i] = ids[(self._rows[ids].astype(np.float32) @ (queries[i] * self._unit) + self._bias[ids]).argmax()]
         return best

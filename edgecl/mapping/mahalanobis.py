@@ -76,12 +76,9 @@ class Mahalanobis(LocalMapper):
     def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
         means, owner = all_means(anchors)
         roots, rest = self._covariance(anchors)
-        rows = self._solver(roots, rest)(means)
+        rows = solver(roots, rest)(means)
         bias = -0.5 * np.einsum("md,md->m", rows, means)
         return Index(rows, bias, means, lambda points: _whiten(roots, rest, points)), owner
-
-    def _solver(self, roots: Floats, rest: float) -> Callable[[Floats], Floats]:
-        return solver(roots, rest)
 
     def _covariance(self, anchors: list[Arrays]) -> tuple[Floats, float]:
         """The pooled covariance as U'U + a I: U (r, d) and a. Summed in the order of a digest of the names, not of arrival."""
