@@ -586,7 +586,9 @@ def test_trust_import_verify_and_revoke(homes: tuple[Path, Path, Path]) -> None:
 
 
 def test_the_same_task_of_two_devices_as_opinion_and_as_one_head(homes: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    a, b, bundle = homes
+    a, other, bundle = homes
+    (b := tmp_path / "b").mkdir()
+    shutil.copy(other / "config.toml", b)
     for hue, name in enumerate(("red", "green")):
         draw(tmp_path / "more" / name, hue, 6, 10 + hue)
     assert edgecl(b, "learn", "--task", "twin", "--data", tmp_path / "more").returncode == 0
