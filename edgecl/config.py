@@ -33,6 +33,7 @@ class DeviceConfig:
     threads: int = 0  # of the runtime; 0: its own choice
     feature_cache_mb: int = 512  # bound of the feature cache on disk; 0: no cache
     heads_mb: int = 0  # bound of all bundles in the bank, history included, when one comes from elsewhere; 0: none
+    collision_limit: float = 0.1  # share of a known task's pictures that a head from elsewhere may take; 1: any
     session_cache_mb: int = 512  # bound of what is kept in memory for heads that act inside the ROM; one always fits
 
 
@@ -79,6 +80,8 @@ def _checked(cls: type[DeviceConfig], values: Mapping[str, Any], where: str) -> 
     for key in ("false_reject", "class_false_reject"):
         if not 0 < getattr(config, key) < 0.5:
             raise ConfigError(f"{where}: {key} must lie between 0 and 0.5, got {getattr(config, key)}")
+    if not 0 <= config.collision_limit <= 1:
+        raise ConfigError(f"{where}: collision_limit must lie between 0 and 1, got {config.collision_limit}")
     registry.check("runtime", registry.RUNTIMES, config.runtime)
     registry.check("mapper", registry.MAPPERS, config.mapper)
     if config.device not in ("cpu", "cuda"):

@@ -18,6 +18,7 @@ from edgecl import registry
 from edgecl.config import DeviceConfig
 from edgecl.device import EdgeDevice
 from edgecl.errors import BundleError, DataError, PictureError, Reason, RomMismatch
+from edgecl.importing import OPINION
 from edgecl.metrics.accuracy import softmax
 from edgecl.pictures.folders import expand
 from edgecl.pictures.reading import Progress, read_features, silent
@@ -194,7 +195,12 @@ def convert(
             "them over and measure what that changes (--pictures)"
         )
     current = device.bank.current()
-    names = [task_name(name) for name in tasks] or sorted(current)
+    opinions = {name for name, action in device.bank.actions().items() if action == OPINION}
+    names = [task_name(name) for name in tasks] or sorted(set(current) - opinions)
+    if asked := opinions & set(names):
+        raise BundleError(
+            f"'{min(asked)}' is a second opinion, which is another device's; it is not converted. Convert it there"
+        )
     if unknown := [name for name in names if name not in current]:
         raise device.bank.unknown(unknown[0])
     bundles = [from_bytes(device.bank.get(current[name])) for name in names]

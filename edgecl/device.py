@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecl import collisions, learning, registry
 from edgecl import config as configuration
-from edgecl import learning, registry
 from edgecl.bank.bank import Generation, HeadBank
+from edgecl.collisions import Known
 from edgecl.errors import (
     BankCorrupt,
     BankError,
@@ -35,7 +36,10 @@ from edgecl.errors import (
 )
 from edgecl.heads.base import Head, Session
 from edgecl.heads.parts.checkpoint import forget
+from edgecl.importing import OPINION, Imported, Receiver, Wishes, take_in
+from edgecl.mapping import sketch
 from edgecl.mapping.base import Mapper
+from edgecl.merging import merge
 from edgecl.metrics.accuracy import softmax
 from edgecl.pictures.decode import open_regular
 from edgecl.pictures.folders import duplicates, scan
@@ -44,9 +48,10 @@ from edgecl.rom.base import Rom
 from edgecl.rom.feature_cache import FeatureCache
 from edgecl.rom.opening import open_rom, rom_folder
 from edgecl.sharing.bundle import MAX_BYTES, Bundle, from_bytes
+from edgecl.sharing.bundle import digest as bundle_digest
 from edgecl.sharing.trust_store import TrustStore
 from edgecl.text import printable
-from edgecl.types import Floats, Ints, Pixels, Prediction, Task, task_name
+from edgecl.types import Floats, Ints, Opinion, Pixels, Prediction, Task, task_name
 
 TOP = 3  # classes named in an answer
 
@@ -100,6 +105,7 @@ class EdgeDevice:
         self._seen: tuple[tuple[int, int], tuple[int, int]] | None = None
         self._bundles: dict[str, Bundle] = {}  # by digest, those in force
         self._tasks: dict[str, str] = {}  # task -> digest, those in force and of this ROM
+        self._opinions: dict[str, str] = {}  # name -> digest of the second opinions, likewise
         self._mapper: Mapper | None = None
         self._left_out = 0  # tasks in force that cannot serve here
 
@@ -241,7 +247,8 @@ class EdgeDevice:
                 f"that many, or learn a smaller head"
             )
         fitted = time.perf_counter()
-        there = self.bank.put(name, data, "learn", bundle.mark)
+        sketched = sketch.draw(reading.features, kept, seed)
+        there = self.bank.put(name, data, "learn", bundle.mark, sketch=sketched)
         forget(checkpoint)  # only now: a power cut before the commit loses no epoch
         done = time.perf_counter()
         progress("learning the head", 1, 1)
@@ -280,21 +287,24 @@ class EdgeDevice:
 
     # -- answering
 
-    def infer(self, pictures: Iterable[Any], task: str | None = None) -> list[Prediction]:
+    def infer(self, pictures: Iterable[Any], task: str | None = None, opinions: bool = False) -> list[Prediction]:
         """An answer for each picture (paths, encoded bytes, PIL images or uint8 arrays), in order.
 
         task: known in advance; the mapper is then not asked. A picture that cannot be read has `error` set.
+        opinions: also say what the second opinions on the answer's task say.
         """
-        return list(self.stream(pictures, task))
+        return list(self.stream(pictures, task, opinions=opinions))
 
-    def stream(self, pictures: Iterable[Any], task: str | None = None, live: bool = False) -> Iterator[Prediction]:
+    def stream(
+        self, pictures: Iterable[Any], task: str | None = None, live: bool = False, opinions: bool = False
+    ) -> Iterator[Prediction]:
         """`infer` for any number of pictures: reads, decodes and answers a batch at a time.
 
         live: each picture as it arrives, for a source that has no end or is slow.
         """
         for batch in batches(self.rom, pictures, live):
             good = [pixels for _, pixels in batch if not isinstance(pixels, PictureError)]
-            answers = iter(self.answer(good, task) if good else [])
+            answers = iter(self.answer(good, task, opinions) if good else [])
             for source, pixels in batch:
                 name = str(source) if isinstance(source, (str, Path)) else getattr(source, "source", type(source).__name__)
                 if isinstance(pixels, PictureError):
@@ -302,12 +312,31 @@ class EdgeDevice:
                 else:
                     yield dataclasses.replace(next(answers), source=name)
 
-    def answer(self, pixels: Sequence[Pixels] | Pixels, task: str | None = None) -> list[Prediction]:
+    def answer(self, pixels: Sequence[Pixels] | Pixels, task: str | None = None, opinions: bool = False) -> list[Prediction]:
         """Answers for decoded pictures (n, s, s, 3) uint8: one pass of the ROM, one of the mapper, one of each head used.
 
         Pictures whose heads have plugs take a second pass, all of them in one call, whatever their tasks.
         """
-        return self.answer_features(self.rom.features(pixels), task, pixels)
+        features = self.rom.features(pixels)
+        answers = self.answer_features(features, task, pixels)
+        return self._with_opinions(answers, features, pixels) if opinions else answers
+
+    def _with_opinions(
+        self, answers: Sequence[Prediction], features: Floats, pixels: Sequence[Pixels] | Pixels | None
+    ) -> list[Prediction]:
+        """The answers, each with what the second opinions on its task say; one more pass for all of those with plugs."""
+        found: list[list[Opinion]] = [[] for _ in answers]
+        asked = [
+            (name, self._bundles[digest].head, np.flatnonzero([a.nearest_task == self._bundles[digest].task for a in answers]))
+            for name, digest in sorted(self._opinions.items())
+        ]
+        scored = self._scores([(head, rows) for _, head, rows in asked], features, pixels)
+        for (name, head, rows), scores in zip(asked, scored, strict=True):
+            probabilities, known = softmax(scores), head.knows(scores)
+            for row, p, is_known in zip(rows, probabilities, known, strict=True):
+                best = int(p.argmax())
+                found[row].append((name, head.classes[best] if is_known else None, float(p[best])))
+        return [dataclasses.replace(a, opinions=tuple(said)) for a, said in zip(answers, found, strict=True)]
 
     def answer_features(
         self, features: Floats, task: str | None = None, pixels: Sequence[Pixels] | Pixels | None = None
@@ -390,10 +419,18 @@ class EdgeDevice:
         self.refresh()
         return tuple(sorted(self._tasks))
 
+    @property
+    def opinions(self) -> dict[str, str]:
+        """Name -> task of the second opinions: heads that are asked beside the task's own, or by name."""
+        self.refresh()
+        return {name: self._bundles[digest].task for name, digest in sorted(self._opinions.items())}
+
     def head(self, task: str) -> Head:
         """The head in force. Raises UnknownTask, or RomMismatch when it belongs to another ROM."""
         self.refresh()
         name = task_name(task)
+        if name in self._opinions:
+            return self._bundles[self._opinions[name]].head
         if name not in self._tasks:
             from_bytes(self.export(name)).head.require_rom(self.rom.rom_id, name)
         return self._bundles[self._tasks[name]].head
@@ -414,7 +451,8 @@ class EdgeDevice:
         bundles: dict[str, Bundle] = {}
         here: dict[str, str] = {}
         barred = self.trust.barred()
-        current = self.bank.current()
+        current, actions = self.bank.current(), self.bank.actions()
+        opinions: dict[str, str] = {}
         for task, digest in current.items():
             try:  # one task that cannot serve must not silence the others
                 bundle = self.bundle(digest)
@@ -422,6 +460,9 @@ class EdgeDevice:
                     raise BundleError(why, Reason.REVOKED)
                 bundle.head.require_rom(rom_id, task)
                 self.rom.require(bundle.head.plugs)
+                if actions.get(task) == OPINION:
+                    bundles[digest], opinions[task] = bundle, digest
+                    continue
                 if self._tasks.get(task) != digest:
                     mapper.add(task, bundle.anchor(mapper.name))
             except EdgeclError as error:
@@ -430,8 +471,8 @@ class EdgeDevice:
             bundles[digest], here[task] = bundle, digest
         for task in set(self._tasks) - set(here):
             mapper.remove(task)
-        self._bundles, self._tasks, self._seen = bundles, here, version
-        self._left_out = len(current) - len(here)
+        self._bundles, self._tasks, self._opinions, self._seen = bundles, here, opinions, version
+        self._left_out = len(current) - len(here) - len(opinions)
 
     # -- heads as files
 
@@ -448,41 +489,84 @@ class EdgeDevice:
         """Bytes that all bundles may take when one comes from elsewhere; None: no bound."""
         return self.config.heads_mb << 20 if self.config.heads_mb else None
 
-    def import_file(self, path: str | Path, *, older: bool = False, unsigned: bool = False) -> Generation:
+    def import_file(self, path: str | Path, **wishes: Any) -> Generation:
         """`import_bundle` for a file, which is not read past the accepted size."""
-        return self.import_bundle(read_bytes(path), older=older, unsigned=unsigned)
+        return self.import_bundle(read_bytes(path), **wishes)
 
-    def import_bundle(self, data: bytes, *, older: bool = False, unsigned: bool = False) -> Generation:
+    def import_bundle(self, data: bytes, **wishes: Any) -> Generation:
         """Check a bundle and who signed it, and put it in force. Raises BundleError or RomMismatch; the bank is then as it was.
 
-        older: a person wants it though a newer one of its signer is known.   unsigned: though nobody has signed it.
+        wishes: as for `import_bundles`.
         """
-        quota = self.quota
-        bundle = self.trust.admit(data, self.rom.image, quota, older, unsigned)
-        bundle.require_width(self.rom.width)
-        self.rom.require(bundle.head.plugs)
-        if bundle.head.plugs:  # numbers that blow up inside the network would silence every batch with such a picture in it
-            s = self.rom.preprocess.size
-            self.rom.features(np.full((1, s, s, 3), 127, np.uint8), bundle.head.plugs)
+        (found,) = self.import_bundles([data], **wishes)
+        if found.error is not None:
+            raise found.error
+        assert found.generation is not None
+        return found.generation
 
-        def still() -> None:  # while the ROM was tried, another process may have taken a newer one, or revoked the signer
-            self.trust.require(bundle, data, self.rom.image, quota, older, unsigned)
+    def import_bundles(
+        self,
+        bundles: Sequence[bytes],
+        *,
+        older: bool = False,
+        unsigned: bool = False,
+        replace: bool = False,
+        anyway: bool = False,
+        names: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[Imported]:
+        """What becomes of each bundle: those that may be kept are put in force, in one transaction; the others stop none.
 
-        return self.bank.put(bundle.task, data, "import", bundle.mark, still)
+        older: a person wants it though a newer one of its signer is known.   unsigned: though nobody has signed it.
+        replace: though it takes the place of another signer's head.   anyway: though it takes other tasks' pictures, above
+        `collision_limit`.   names: digest -> name under which that bundle is kept as a second opinion, which finds no task.
+        Raises BankError or ConfigError when nothing could be kept at all; the bank is then as it was.
+        """
+        return take_in(self._receiver(), bundles, Wishes(older, unsigned, replace, anyway, names))
 
-    def import_bundles(self, bundles: Sequence[bytes]) -> list[Any]:  # TEMPORARY: replaced by the collision check's
-        from types import SimpleNamespace
+    def _receiver(self) -> Receiver:
+        limit = self.config.collision_limit
+        return Receiver(self.bank, self.trust, self.rom, self.quota, limit, self._known_tasks, self.bundle)
 
-        found = []
-        for data in bundles:
-            import hashlib
-
+    def _known_tasks(self) -> tuple[dict[str, Known], dict[str, tuple[str, ...]]]:
+        """What collisions are checked against, and the classes, of each task that this device answers for."""
+        self.refresh()
+        found: dict[str, Known] = {}
+        for task, digest in self._tasks.items():
+            if collisions.MAPPER not in self._bundles[digest].anchors:
+                continue
             try:
-                self.import_bundle(data)
-                found.append(SimpleNamespace(digest=hashlib.sha256(data).hexdigest(), error=None))
-            except EdgeclError as error:
-                found.append(SimpleNamespace(digest=hashlib.sha256(data).hexdigest(), error=error))
-        return found
+                found[task] = collisions.known(self._bundles[digest], self.bank.sketch(digest), self.rom.width)
+            except BundleError as error:  # a sketch that cannot be read is as good as none
+                self._say(f"'{task}': {error}")
+                found[task] = collisions.known(self._bundles[digest], None, self.rom.width)
+        return found, {task: self._bundles[digest].head.classes for task, digest in self._tasks.items()}
+
+    def merge(self, task: str, other: Bundle) -> Generation:
+        """Make one head of `task` and `other`, learned elsewhere from other pictures, sign it and put it in force.
+
+        other: admitted or in the bank already. Raises BundleError where the two do not add up; nothing has then changed.
+        """
+        name = task_name(task)
+        data = self.export(name)
+        mine, barred = from_bytes(data), self.trust.barred()
+        for one in (mine, other):
+            one.head.require_rom(self.rom.rom_id, name)
+            if why := barred(one):
+                raise BundleError(f"'{name}' is not merged: {why}", Reason.REVOKED)
+        here = bundle_digest(data)
+        merged = self.trust.sign(merge(mine, other))
+
+        def still() -> None:
+            if self.bank.current().get(name) != here:
+                raise BankError(f"'{name}' was changed by another process meanwhile; nothing was merged. Try again")
+
+        return self.bank.put(name, merged.to_bytes(), "merge", merged.mark, still, sketch=self.bank.sketch(here))
+
+    def read_bundle(self, data: bytes) -> Bundle:
+        """A bundle from elsewhere, if it might be kept here; nothing is. Raises BundleError or RomMismatch."""
+        bundle = self.trust.admit(data, self._receiver().standing())
+        bundle.require_width(self.rom.width)
+        return bundle
 
     def verify(self, task: str | None = None) -> list[str]:
         """Every problem found in the bank, or in one task of it, as sentences."""

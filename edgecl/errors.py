@@ -53,7 +53,7 @@ class Reason(StrEnum):
     REPLAY = "replay"
     WRONG_ROM = "wrong-rom"
     WRONG_PRECISION = "wrong-precision"
-    COLLISION = "collision"  # another signer's head answers for that task
+    COLLISION = "collision"  # another signer's head answers for that task, or for its pictures
     QUOTA = "quota"
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 from edgecl.device import EdgeDevice
-from edgecl.errors import BundleError, EdgeclError, Reason, RomMismatch, TransferError, UnknownTask
+from edgecl.errors import BundleError, ConfigError, EdgeclError, Reason, RomMismatch, TransferError, UnknownTask
+from edgecl.importing import OPINION, Wishes
+from edgecl.merging import parts
 from edgecl.sharing.bundle import MAX_BYTES, Bundle, digest, from_bytes
 from edgecl.sharing.succession import MAX_BYTES as MAX_CHAIN
 from edgecl.sharing.succession import from_json, to_json
 from edgecl.sharing.transport.base import Transport
 from edgecl.sharing.trust_store import require_sound
 from edgecl.types import task_name
+
+_BATCH = MAX_BYTES  # bytes of bundles that are held and judged together
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Outcome:
     state: "shared", "taken", "known" (it was there already), "older" (a newer one of its device is there or here), "foreign"
     (for another ROM, where one for this ROM is there too) or "refused".
     reason: of a refusal, in a word; "" where it has none.   message: a sentence.
+    takes, notes: as of `Imported`, for what was looked at closely.
     """
 
     task: str
@@ -30,6 +37,8 @@ class Outcome:
     state: str
     reason: str = ""
     message: str = ""
+    takes: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = ()) -> list[Outcome]:
@@ -41,7 +50,8 @@ def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = ()) -> list[
     for link in chain:  # first: without them, nobody who trusts a former key would believe the heads
         to.put_note(link.old, to_json(chain))
     current = device.bank.current()
-    names = [task_name(name) for name in tasks] or list(current)
+    actions = device.bank.actions()  # second opinions are others' heads: shared where they are named
+    names = [task_name(name) for name in tasks] or [name for name in current if actions[name] != OPINION]
     found = []
     for name in names:
         data = device.export(name)
@@ -95,15 +105,19 @@ def pull(
     tasks: Sequence[str] = (),
     replace: bool = False,
     tell: Callable[[Outcome], None] = lambda outcome: None,
+    *,
+    anyway: bool = False,
+    name: str | None = None,
 ) -> list[Outcome]:
     """Take what is there and new, of each device, task and ROM the newest. tasks: names, none means all.
 
     Before that, the new keys of devices whose former ones are trusted.
 
-    replace: also in place of a head of another signer, and what a person here had taken out of force. Raises UnknownTask for a
+    replace: also in place of a head of another signer, and what a person here had taken out of force.   anyway: also what takes
+    known tasks' pictures.   name: under which the one that is there is kept, as a second opinion. Raises UnknownTask for a
     task that is not there, TransferError when the place cannot be read at all. A refused bundle stops none of the others.
     """
-    wanted = {task_name(name) for name in tasks}
+    wanted, wishes = {task_name(task) for task in tasks}, Wishes(replace=replace, anyway=anyway)
     outcomes: list[Outcome] = []
 
     def said(outcome: Outcome) -> None:
@@ -141,13 +155,16 @@ def pull(
         raise UnknownTask(f"{source.where} has no '{min(missing)}'; it has {has}{damaged}")
     peers = {peer.key: peer for peer in device.trust.peers.values() if peer.trusted}
     mine = device.trust.own_key
-    fitting = [
-        f
+    fitting = {
+        f.task
         for f in newest.values()
         if f.rom_id == device.rom.rom_id and (f.signer == mine != "" or (f.signer in peers and peers[f.signer].allows(f.task)))
-    ]
-    for found in newest.values():
-        said(_taken(device, source, found, [f for f in fitting if f.task == found.task], replace))
+    }
+    coming = [f for f in sorted(newest.values(), key=lambda f: f.task) if not _is_known(device, f, wishes, said)]
+    if name is not None and len(coming) > 1:
+        raise ConfigError(f"there are {len(coming)} heads that --as could name; say which task, and from whom by peers.toml")
+    for batch in _batches(coming):
+        _take(device, source, batch, fitting, dataclasses.replace(wishes, names={f.digest: name for f in batch if name}), said)
     return outcomes
 
 
@@ -165,42 +182,68 @@ def _renew(device: EdgeDevice, source: Transport) -> Iterator[Outcome]:
             yield Outcome("?", digest(data), len(data), "refused", str(getattr(error, "reason", "")), str(error))
 
 
-def _taken(device: EdgeDevice, source: Transport, found: _Found, fitting: Sequence[_Found], replace: bool) -> Outcome:
-    """What becomes of one that is the newest of its signer. fitting: what believed signers have of that task for this ROM."""
-    if device.bank.current().get(found.task) == found.digest:
-        return found.outcome("known")
-    seen = device.bank.accepted().get((found.signer, found.task, found.rom_id))
-    if seen is not None and seen[1] == found.digest and not replace:
-        return found.outcome("known", f"it was taken out of force here; edgecl heads rollback {found.task}, or pull --replace")
+def _is_known(device: EdgeDevice, found: _Found, wishes: Wishes, said: Callable[[Outcome], None]) -> bool:
+    """Whether nothing is to be done about it, which is then said."""
+    current = device.bank.current()
+    if found.digest in current.values():
+        said(found.outcome("known"))
+        return True
+    here = current.get(found.task)
     try:
-        if found in fitting and len(fitting) > 1:
-            raise BundleError(
-                f"{len(fitting)} devices that are trusted here have learned '{found.task}': say in peers.toml, by `tasks`, "
-                f"whose is meant",
-                Reason.COLLISION,
-            )
-        data = source.get(found.digest, MAX_BYTES)
-        if not replace and found.signer in {f.signer for f in fitting}:
-            _require_own_place(device, from_bytes(data))
-        device.import_bundle(data)
-    except RomMismatch as error:
-        return found.outcome("foreign" if fitting else "refused", error)
-    except EdgeclError as error:
-        old = getattr(error, "reason", None) is Reason.ROLLBACK  # as sticks are: they keep what was put on them
-        return found.outcome("older" if old else "refused", error)
-    return found.outcome("taken")
+        merged = here is not None and found.digest in parts(device.bundle(here))
+    except EdgeclError:  # damaged: what it was made from, nobody can tell
+        merged = False
+    if merged:
+        said(found.outcome("known", "it is part of the merged head here"))
+        return True
+    seen = device.bank.accepted().get((found.signer, found.task, found.rom_id))
+    if seen is not None and seen[1] == found.digest and not wishes.replace:
+        said(found.outcome("known", f"it was taken out of force here; edgecl heads rollback {found.task}, or pull --replace"))
+        return True
+    return False
 
 
-def _require_own_place(device: EdgeDevice, bundle: Bundle) -> None:
-    """Raise BundleError where a head of another signer answers for the task: two opinions are not one after the other."""
-    held = device.bank.current().get(bundle.task)
-    if held is None:
+def _batches(coming: Sequence[_Found]) -> Iterator[list[_Found]]:
+    """Of about _BATCH bytes; those of one task together, because they are judged side by side."""
+    batch: list[_Found] = []
+    for _, of_task in groupby(coming, key=lambda f: f.task):
+        rivals = list(of_task)
+        if batch and sum(f.size for f in batch + rivals) > _BATCH:
+            yield batch
+            batch = []
+        batch += rivals
+    if batch:
+        yield batch
+
+
+def _take(
+    device: EdgeDevice,
+    source: Transport,
+    batch: Sequence[_Found],
+    fitting: Collection[str],
+    wishes: Wishes,
+    said: Callable[[Outcome], None],
+) -> None:
+    """Get them, import them together, and say what became of each. fitting: tasks of which there is one for this ROM."""
+    here: list[tuple[_Found, bytes]] = []
+    for found in batch:
+        try:
+            here.append((found, source.get(found.digest, MAX_BYTES)))
+        except EdgeclError as error:
+            said(found.outcome("refused", error))
+    try:
+        datas = [data for _, data in here]
+        results = device.import_bundles(datas, replace=wishes.replace, anyway=wishes.anyway, names=wishes.names)
+    except EdgeclError as error:  # the bank could keep none of them
+        for found, _ in here:
+            said(found.outcome("refused", error))
         return
-    here = device.bundle(held)
-    holder = device.trust.holders().get(here.signer)
-    if bundle.signer not in (holder.line if holder else (here.signer,)):
-        raise BundleError(
-            f"'{bundle.task}' is known here as learned by {device.trust.custody(here).signer}; to put this one in its place: "
-            f"--replace (edgecl heads rollback {bundle.task} undoes it)",
-            Reason.COLLISION,
-        )
+    for (found, _), result in zip(here, results, strict=True):
+        state, why = "taken", result.error
+        if why is not None:
+            # Sticks keep what was put on them: an older one, or one for another ROM, is no alarm.
+            old = getattr(why, "reason", None) is Reason.ROLLBACK
+            foreign = isinstance(why, RomMismatch) and found.task in fitting
+            state = "older" if old else "foreign" if foreign else "refused"
+        outcome = found.outcome(state, why or "")
+        said(dataclasses.replace(outcome, takes=dict(result.takes), notes=result.notes))

@@ -17,6 +17,8 @@ Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 Arrays = Mapping[str, NDArray[Any]]
 
+Opinion = tuple[str, str | None, float]  # name, label or None, confidence
+
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters by category, nothing to see
 
 
@@ -77,6 +79,8 @@ class Prediction:
         unknown. The limit is set so that a stated share (5 %) of the task's own held-out pictures lies above it.
     nearest_task, nearest_label: the best guess also where the answer is "unknown".
     error: why there is no answer; every other field is then empty.
+    opinions: where they were asked for: the name of each second opinion on the task, its label (None: "unknown class"), and how
+        sure it is.
     """
 
     source: str
@@ -89,6 +93,7 @@ class Prediction:
     nearest_label: str | None = None
     top: tuple[tuple[str, float], ...] = field(default=())
     error: str | None = None
+    opinions: tuple[Opinion, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, as every interface gives them: `error` alone, or all the others."""
@@ -104,4 +109,5 @@ class Prediction:
             "nearest_task": self.nearest_task,
             "nearest_class": self.nearest_label,
             "top": [[label, round(p, 6)] for label, p in self.top],
+            **({"opinions": [[n, label, round(p, 6)] for n, label, p in self.opinions]} if self.opinions else {}),
         }

@@ -23,7 +23,10 @@ LAYERS = (
     ("heads", "mapping"),
     ("bank",),
     ("sharing", "learners"),
-    ("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange", "peering"),
+    (
+        *("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange"),
+        *("importing", "collisions", "merging", "peering"),
+    ),
     ("cli", "serve"),
     ("__main__",),
 )

@@ -6,6 +6,8 @@ Rules of the file
   generation, rolling back moves the pointer, removing takes it out of force. So no step loses anything before `gc`.
 - Every change is one transaction, in WAL mode with synchronous=FULL: after a kill or a power cut the file holds the
   state before or after it, and what was reported as done is on the disk.
+- A bundle that was learned here may have a sketch: what is left of its pictures, under its digest. It comes in the transaction
+  that brings the bundle and goes with it; it never leaves the device.
 - `accepted` has the newest sequence number taken from each signer for each task and ROM, in the transaction that takes the
   bundle; `gc` does not forget it. Under the empty task it has the last number this device has signed with.
 - Times are notes for people. No decision depends on them: boards may wake up in 1970.
@@ -28,7 +30,7 @@ from typing import Any
 
 from edgecl.errors import BankBusy, BankCorrupt, BankError, BankFull, BankReadOnly, BankTooNew, UnknownTask
 
-FORMAT = 2  # 1: without `accepted`; it is added on the first writing
+FORMAT = 3  # 1: without `accepted`; 2: without `sketches`; what lacks is added on the first writing
 APPLICATION_ID = 0x6564_636C  # "edcl", so that `file` and other tools know the file
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -60,6 +62,14 @@ CREATE TABLE IF NOT EXISTS accepted (
     PRIMARY KEY (signer, task, rom_id)
 ) STRICT;
 PRAGMA user_version = 2;
+"""
+_TO_3 = """
+CREATE TABLE IF NOT EXISTS sketches (
+    digest TEXT PRIMARY KEY REFERENCES bundles (digest) ON DELETE CASCADE,
+    sha256 TEXT NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+PRAGMA user_version = 3;
 """
 _SHRINK_PAGES = 128  # that `gc` gives back at once: about 0.5 MB, and as much of the log meanwhile
 _NO_ROOM_FOR_INDEX = (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_WRITE)
@@ -157,11 +167,12 @@ class HeadBank:
             raise BankTooNew(
                 f"{self.path} has bank format {format_}, this edgecl reads up to {FORMAT}; update edgecl. Nothing was changed"
             )
-        if format_ == 1 and writable:
+        if format_ < FORMAT and writable:
             db.execute("BEGIN IMMEDIATE")
-            if look()[1] == 1:
-                for statement in _TO_2.split(";"):
-                    db.execute(statement)
+            for before, script in ((1, _TO_2), (2, _TO_3)):
+                if look()[1] == before:
+                    for statement in script.split(";"):
+                        db.execute(statement)
             db.execute("COMMIT")
 
     @staticmethod
@@ -196,6 +207,19 @@ class HeadBank:
             )
         return data
 
+    def actions(self) -> dict[str, str]:
+        """Task -> the action that brought the generation in force, such as "learn", "import" or "opinion"."""
+        sql = "SELECT task, action FROM current JOIN generations USING (task, number) WHERE in_force ORDER BY task"
+        return dict(self._all(sql))
+
+    def sketch(self, digest: str) -> bytes | None:
+        """What was put beside that bundle; None where there is nothing, or nothing sound: a sketch can be done without."""
+        if not self._has("sketches"):
+            return None
+        rows = self._all("SELECT sha256, CAST(data AS BLOB) FROM sketches WHERE digest = ?", digest)
+        sound = rows and isinstance(rows[0][1], bytes) and hashlib.sha256(rows[0][1]).hexdigest() == rows[0][0]
+        return rows[0][1] if sound else None
+
     def history(self, task: str) -> list[Generation]:
         """Every generation of a task that is still kept, oldest first. Raises UnknownTask."""
         rows = self._all(
@@ -213,7 +237,7 @@ class HeadBank:
 
     def accepted(self) -> dict[tuple[str, str, str], tuple[int, str]]:
         """(signer, task, rom_id) -> sequence number and digest of the newest bundle that was taken from that signer."""
-        if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'accepted'"):  # format 1, read-only
+        if not self._has("accepted"):
             return {}
         return {(s, t, r): (n, d) for s, t, r, n, d in self._all("SELECT * FROM accepted WHERE task <> ''")}
 
@@ -239,6 +263,10 @@ class HeadBank:
                 for digest, data in self._db.execute("SELECT digest, CAST(data AS BLOB) FROM bundles"):
                     if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != digest:
                         found.append(f"bundle {str(digest)[:12]} ({names.get(digest, 'no task')}) differs from its digest")
+                if self._has("sketches"):
+                    for digest, of, data in self._db.execute("SELECT digest, sha256, CAST(data AS BLOB) FROM sketches"):
+                        if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != of:
+                            found.append(f"the sketch beside bundle {str(digest)[:12]} is damaged; it is not used any more")
         except BankCorrupt as error:
             found.append(str(error))
         return found
@@ -259,25 +287,32 @@ class HeadBank:
         action: str,
         signed: tuple[str, str, int] | None = None,
         require: Callable[[], None] = lambda: None,
+        *,
+        sketch: bytes | None = None,
+        signed_for: str | None = None,
     ) -> Generation:
         """Append a generation of `task` holding `data` and put it in force. The same bytes again change nothing.
 
         A damaged copy of the same bytes is repaired. action: the word for the history, such as "learn" or "import".
         signed: signer, ROM and sequence number of the bundle, which are remembered with it.   require: asked inside the
         transaction, where nobody else can change the bank; what it raises leaves everything as it was.
+        sketch: to be kept beside the bundle, and to be collected with it.   signed_for: the task that the signer's number
+        counts for, where that is not `task`.
         Raises BankFull, BankReadOnly, BankBusy; nothing has then changed.
         """
         digest = hashlib.sha256(data).hexdigest()
         with self._transaction() as db:
             require()
             # Once for the log, once for the file: a commit for which the file has no room would be stuck in the log.
-            if shutil.disk_usage(self.path.parent).free < 2 * len(data) + _RESERVE:
+            if shutil.disk_usage(self.path.parent).free < 2 * (len(data) + len(sketch or b"")) + _RESERVE:
                 raise self._full("nothing was changed")
             db.execute(
                 "INSERT INTO bundles VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET data = excluded.data "
                 "WHERE data <> excluded.data",
                 (digest, data),
             )
+            if sketch is not None:
+                self._put_sketch(digest, sketch)
             if self.current().get(task) != digest:
                 ((last,),) = self._all("SELECT coalesce(max(number), 0) FROM generations WHERE task = ?", task)
                 row = (task, last + 1, digest, action, self._clock())
@@ -287,13 +322,16 @@ class HeadBank:
                 db.execute(
                     "INSERT INTO accepted VALUES (?, ?, ?, ?, ?) ON CONFLICT (signer, task, rom_id) DO UPDATE SET "
                     "sequence = excluded.sequence, digest = excluded.digest WHERE excluded.sequence > sequence",
-                    (signed[0], task, signed[1], signed[2], digest),
+                    (signed[0], signed_for or task, signed[1], signed[2], digest),
                 )
             return self._in_force(task)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Nobody else changes the bank inside, nor whatever else is only changed in here; no changes of one's own either."""
+        """One transaction: nobody else changes the bank inside, nor whatever else is only changed in here.
+
+        One's own changes inside are kept together at its end, or not at all; one that fails alone undoes only itself.
+        """
         with self._transaction():
             yield
 
@@ -342,6 +380,7 @@ class HeadBank:
                 "FROM generations g JOIN current c ON c.task = g.task AND g.number <= c.number) WHERE age <= ? + 1)",
                 (keep,),
             )
+            # With them go their sketches, by ON DELETE CASCADE.
             db.execute("DELETE FROM bundles WHERE digest NOT IN (SELECT digest FROM generations)")
             freed = before - self.size()
         with self._lock, self._explained("the old heads are forgotten, but the file has not shrunk yet"):
@@ -362,6 +401,18 @@ class HeadBank:
         self.close()
 
     # -- inside
+
+    def _has(self, table: str) -> bool:
+        """False where a bank of an earlier format can only be read."""
+        return bool(self._all("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
+
+    def _put_sketch(self, digest: str, sketch: bytes) -> None:
+        row = digest, hashlib.sha256(sketch).hexdigest(), sketch
+        self._all(
+            "INSERT INTO sketches VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET sha256 = excluded.sha256, "
+            "data = excluded.data WHERE data <> excluded.data",
+            *row,
+        )
 
     def _put_in_force(self, task: str, number: int) -> None:
         self._all("INSERT OR REPLACE INTO current VALUES (?, ?, 1)", task, number)
@@ -388,13 +439,15 @@ class HeadBank:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
+            inner = self._db.in_transaction  # of this thread: the lock is held throughout
+            self._db.execute("SAVEPOINT part" if inner else "BEGIN IMMEDIATE")
             try:
                 yield self._db
-                self._db.execute("COMMIT")
+                self._db.execute("RELEASE part" if inner else "COMMIT")
             except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite itself rolls all back when the disk is full
+                    for statement in ("ROLLBACK TO part", "RELEASE part") if inner else ("ROLLBACK",):
+                        self._db.execute(statement)
                 raise
 
     @contextlib.contextmanager

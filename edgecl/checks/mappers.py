@@ -131,6 +131,22 @@ def check_refuses_anchors_that_do_not_fit(mapper: type[Mapper]) -> None:
     _require_equal(_built(mapper), built, f"mapper '{mapper.name}' kept something of an anchor that it refused")
 
 
+def check_merged_anchor_knows_the_pictures_of_both(mapper: type[Mapper]) -> None:
+    """Two halves of a task's pictures, classes in another order: merged they are found and known as the halves are."""
+    x, y = synthetic.features(0, CLASSES, 2 * PER_CLASS, WIDTH)
+    half, counts = np.arange(len(y)) % 2 == 0, np.full(CLASSES, PER_CLASS)
+    order = np.roll(np.arange(CLASSES), 1)
+    a, b = mapper.anchor(x[half], y[half]), mapper.anchor(x[~half], order[y[~half]])
+    merged = mapper.merge(a, b, counts, counts, order)
+    mapper.check(merged)
+    new = synthetic.features(0, CLASSES, 40, WIDTH, seed=1)[0]
+    answers = [_built(mapper, replaced={0: anchor}).assign(new) for anchor in (a, b, merged)]
+    found = [float((answer.task == 0).mean()) for answer in answers]
+    lost = [float(1 - answer.known.mean()) for answer in answers]
+    words = f"mapper '{mapper.name}', halves and merged: finds {found}, calls unknown {lost}"
+    assert found[2] >= min(found) - 0.02 and lost[2] <= max(lost) + 0.02, words
+
+
 def check_empty_mapper_says_unknown(mapper: type[Mapper]) -> None:
     """Before the first task, and after the last one is gone."""
     fresh, emptied = mapper(WIDTH), _built(mapper)
@@ -243,6 +259,7 @@ CHECKS: tuple[Check, ...] = (
     check_anchor_survives_bytes,
     check_same_pictures_give_the_same_anchor,
     check_refuses_anchors_that_do_not_fit,
+    check_merged_anchor_knows_the_pictures_of_both,
     check_empty_mapper_says_unknown,
     check_single_task_is_always_the_answer,
     check_batch_equals_one_by_one,

@@ -16,6 +16,7 @@ from edgecl.text import printable
 from edgecl.types import task_name
 
 if TYPE_CHECKING:
+    from edgecl.bank.bank import Generation
     from edgecl.sharing.trust_store import Custody
 
 _SHOWN = 320  # characters of one field; --json shows all
@@ -42,8 +43,10 @@ def _day(at: float) -> str:
 @app.command()
 def ls(as_json: JsonOption = False) -> None:
     """List the tasks in force."""
+    from edgecl.importing import OPINION
+
     with open_device() as edge:
-        rows, damaged = [], 0
+        rows, damaged, actions = [], 0, edge.bank.actions()
         for task, digest in edge.bank.current().items():
             try:
                 card = edge.bundle(digest).card()
@@ -55,6 +58,7 @@ def ls(as_json: JsonOption = False) -> None:
             rows.append(
                 {
                     "task": task,
+                    "opinion_on": card["task"] if actions[task] == OPINION else None,
                     "generation": number.number,
                     "method": card["method"],
                     "classes": len(card["classes"]),
@@ -73,7 +77,7 @@ def ls(as_json: JsonOption = False) -> None:
             columns = ["task", "gen", "method", "classes", "pictures", "val.", "bytes", "digest"]
             shown = [
                 [
-                    r["task"],
+                    r["task"] + (f" (opinion on {r['opinion_on']})" if r["opinion_on"] else ""),
                     r["generation"],
                     r["method"],
                     r["classes"],
@@ -213,12 +217,61 @@ def import_(
     file: Annotated[Path, typer.Argument(help="Bundle file.")],
     older: Annotated[bool, typer.Option("--older", help="Even when a newer one of its signer is known.")] = False,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Even when nobody has signed it.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Also in place of a head that another device learned.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Even when it takes known tasks' pictures.")] = False,
+    name: Annotated[str | None, typer.Option("--as", help="Keep it under this name, as a second opinion.")] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Make one head of it and the task's own.")] = False,
 ) -> None:
     """Check a bundle and put it in force, if this device or a trusted peer has signed it (edgecl peers)."""
+    from edgecl.collisions import percentages
+    from edgecl.device import read_bytes
+    from edgecl.sharing.bundle import digest
+
+    if merge and (older or unsigned or replace or anyway or name):
+        raise ConfigError("--merge makes a new head of both, and goes with no other option")
+    data = read_bytes(file)
     with open_device() as edge:
-        there = edge.import_file(file, older=older, unsigned=unsigned)
-        who = edge.trust.custody(edge.bundle(there.digest))
-        print(f"imported '{there.task}' as generation {there.number}, {size(there.bytes)}, learned by {_who(who)}")
+        if merge:
+            other = edge.read_bundle(data)
+            _tell_merge(edge.merge(other.task, other))
+            return
+        names = {} if name is None else {digest(data): name}
+        (found,) = edge.import_bundles([data], older=older, unsigned=unsigned, replace=replace, anyway=anyway, names=names)
+        if found.takes:
+            say(f"'{found.task}' takes {percentages(found.takes)}")
+        for note in found.notes:
+            say(f"note: {note}")
+        if found.error is not None:
+            raise found.error
+        there = found.generation
+        assert there is not None
+        bundle = edge.bundle(there.digest)
+        who = edge.trust.custody(bundle)
+        how = f"a second opinion on '{bundle.task}'" if name else f"generation {there.number}"
+        print(f"imported '{there.task}' as {how}, {size(there.bytes)}, learned by {_who(who)}")
+
+
+@app.command()
+def merge(
+    task: Name,
+    other: Annotated[str | None, typer.Option("--with", help="A second opinion's name, or a bundle file.")] = None,
+) -> None:
+    """Make one head of two that were learned on two devices from unlike pictures; rollback undoes it."""
+    from edgecl.device import read_bytes
+
+    if other is None:
+        raise ConfigError(f"say with what: edgecl heads merge {task} --with NAME_OR_FILE")
+    with open_device() as edge:
+        current = edge.bank.current()
+        there = edge.bundle(current[other]) if other in current else edge.read_bundle(read_bytes(other))
+        _tell_merge(edge.merge(task, there))
+
+
+def _tell_merge(there: Generation) -> None:
+    print(
+        f"merged into '{there.task}', generation {there.number}, {size(there.bytes)}; no pictures have measured it, and its "
+        f"percentages err to the low side. edgecl heads rollback {there.task} undoes it"
+    )
 
 
 def _who(custody: Custody) -> str:
@@ -252,6 +305,8 @@ def verify(task: Annotated[str | None, typer.Argument(help="One task only.")] = 
         print(f"on ROM {bundle.head.rom_id[:12]} by {bundle.head.method}, seed {seed}")
         if isinstance(came := p.get("converted"), dict):
             print("made from a head for another ROM: " + printable(json.dumps(came), 300))
+        if isinstance(came := p.get("merged"), dict):
+            print("merged from several heads: " + printable(json.dumps(came), 600))
         print(f"taken by '{now.action}' on {_day(now.at)}")
 
 

@@ -26,6 +26,7 @@ from edgecl.types import Prediction
 def infer(
     pictures: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for a list on stdin.")],
     task: Annotated[str | None, typer.Option("--task", help="The task, when it is known: the mapper is not asked.")] = None,
+    opinions: Annotated[bool, typer.Option("--opinions", help="Also say what second opinions on the task say.")] = False,
     rom: RomOption = None,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
@@ -38,7 +39,7 @@ def infer(
 
     failed = 0
     with open_device(rom=rom, runtime=runtime, device=device, threads=threads, mapper=mapper) as edge:
-        for answer in edge.stream(expand(pictures, sys.stdin.buffer), task=task, live="-" in pictures):
+        for answer in edge.stream(expand(pictures, sys.stdin.buffer), task=task, live="-" in pictures, opinions=opinions):
             if as_json:
                 print(json.dumps(answer.to_dict()), flush=True)
             elif answer.error is None:
@@ -54,6 +55,11 @@ def infer(
 def sentence(answer: Prediction) -> str:
     """One line for a person."""
     name = printable(answer.source)
+    said = "".join(f"; {other}: {label or 'unknown class'}, {sure:.0%}" for other, label, sure in answer.opinions)
+    return _sentence(answer, name) + said
+
+
+def _sentence(answer: Prediction, name: str) -> str:
     if answer.unknown == "task":
         return f"{name}: unknown (no known task; nearest is {answer.nearest_task}, {answer.strangeness:.2f} x its limit)"
     if answer.unknown == "class":

@@ -68,6 +68,8 @@ def pull(
     tasks: Tasks = None,
     source: Annotated[str | None, typer.Option("--from", help="Folder that heads were shared to.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also in place of a head that another device learned.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Even what takes known tasks' pictures.")] = False,
+    name: Annotated[str | None, typer.Option("--as", help="Keep the one named under this name, as a second opinion.")] = None,
     rom: RomOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,8 +78,14 @@ def pull(
 
     if source is None:
         raise ConfigError("say where the heads are: edgecl pull --from FOLDER")
+    if name is not None and len(tasks or ()) != 1:
+        raise ConfigError("--as names one head: edgecl pull TASK --from FOLDER --as NAME")
     with open_device(rom=rom) as edge:
-        outcomes = run(edge, _place(source), tasks or (), replace, lambda outcome: _tell(outcome, source, as_json))
+
+        def tell(outcome: Outcome) -> None:
+            _tell(outcome, source, as_json)
+
+        outcomes = run(edge, _place(source), tasks or (), replace, tell, anyway=anyway, name=name)
     refused = [outcome for outcome in outcomes if outcome.state == "refused"]
     if not outcomes and not as_json:
         print(f"there are no heads in {printable(source)}")
@@ -86,6 +94,8 @@ def pull(
 
 
 def _tell(outcome: Outcome, where: str, as_json: bool) -> None:
+    from edgecl.collisions import percentages
+
     if as_json:
         print(json.dumps({**dataclasses.asdict(outcome), "place": where}), flush=True)
         return
@@ -104,3 +114,7 @@ def _tell(outcome: Outcome, where: str, as_json: bool) -> None:
         say(f"refused {outcome.digest[:12]}{why}: {printable(outcome.message, 600)}")
     else:
         print(lines[outcome.state], flush=True)
+    if outcome.takes and outcome.state == "taken":
+        say(f"'{outcome.task}' takes {percentages(outcome.takes)}")
+    for note in outcome.notes:
+        say(f"note on '{outcome.task}': {note}")

@@ -93,6 +93,31 @@ def scores(head: Head, features: Floats, plugged: Floats | None = None) -> Float
     return out
 
 
+def merge(a: Head, b: Head, a_counts: Ints, b_counts: Ints, order: Ints) -> Head:
+    """The mean of two maps of the same k classes, class by class weighted by the pictures (k,) they were made from.
+
+    order: (k,), where b has a's classes. A mean of two scores is no surer than they are, though oftener right, so probabilities
+    err to the low side. The lower of the two thresholds stays: no more of the known pictures become "unknown class".
+    Raises BundleError for maps that do not read features alike.
+    """
+    if any(a.settings.get(key) != b.settings.get(key) for key in ("phi", "recipe")) or a.width != b.width:
+        raise BundleError("the two linear heads do not read features alike; they cannot be merged")
+    share = a_counts / (a_counts + b_counts)
+
+    def centred(array: NDArray[Any]) -> Doubles:  # what is common to all classes means nothing, and must not be weighted
+        wide: Doubles = np.asarray(array, np.float64)
+        out: Doubles = wide - wide.mean(0)
+        return out
+
+    w = share[:, None] * centred(a.arrays["w"]) + (1 - share[:, None]) * centred(b.arrays["w"])[order]
+    bias = share * centred(a.arrays["b"]) + (1 - share) * centred(b.arrays["b"])[order]
+    dtype = np.result_type(a.arrays["w"].dtype, b.arrays["w"].dtype)
+    settings = {**a.settings, "unknown_below": min(a.unknown_below, b.unknown_below)}
+    if not np.isfinite(settings["unknown_below"]):
+        del settings["unknown_below"]
+    return Head("linear", a.classes, a.rom_id, {"w": w.astype(dtype), "b": bias.astype(np.float32)}, settings)
+
+
 def check(head: Head) -> None:
     """Raise BundleError unless `head` has a map w (k, d) and b (k,), and settings that `scores` knows."""
     k, arrays = len(head.classes), head.arrays

@@ -34,7 +34,7 @@ class Assignment:
 
 
 class Mapper(ABC):
-    """Decides the task. A leaf implements `anchor`, `check`, `_build` and `_assign`."""
+    """Decides the task. A leaf implements `anchor`, `check`, `merge`, `_build` and `_assign`."""
 
     name: str
 
@@ -57,6 +57,16 @@ class Mapper(ABC):
     @abstractmethod
     def check(cls, arrays: Arrays) -> None:
         """Raise BundleError unless `arrays` is an anchor of this mapper. Its numbers are known to be finite."""
+
+    @classmethod
+    @abstractmethod
+    def merge(cls, a: Arrays, b: Arrays, a_counts: Ints, b_counts: Ints, order: Ints) -> dict[str, NDArray[Any]]:
+        """The anchor of one task out of two checked ones, made from unlike pictures of the same k classes.
+
+        a_counts, b_counts: (k,) pictures of each of a's classes.   order: (k,), where b has a's classes.
+        Its limit calls no more of the task's pictures unknown than the two limits did. Raises BundleError where an anchor does
+        not fit that many classes.
+        """
 
     @classmethod
     def anchor_width(cls, arrays: Arrays) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecl.mapping.base import require
 from edgecl.mapping.index import Index
-from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, local_anchor
+from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, joined, local_anchor
 from edgecl.space import pack, unit_sqrt, unpack
 from edgecl.types import Arrays, Floats, Ints
 
@@ -49,6 +49,12 @@ class Gmmc(LocalMapper):
         more = {"counts": "float32 c", "log_variances": "int8 c d", "log_variances_step": "float32 c"}
         bounds = {"counts": (1e-9, 1e9), "log_variances_step": (1e-20, 0.5)}
         require(arrays, LAYOUT | more, "a GMMC anchor", BOUNDS | bounds)
+
+    @classmethod
+    def merge(cls, a: Arrays, b: Arrays, a_counts: Ints, b_counts: Ints, order: Ints) -> dict[str, NDArray[Any]]:
+        """All components of both: mixtures add up."""
+        both = [name for name in a if name not in ("directions", "directions_step", "limit")]
+        return {name: np.concatenate([a[name], b[name]]) for name in both} | joined(a, b)[1]
 
     def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
         means, owner = all_means(anchors)

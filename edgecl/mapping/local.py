@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecl.errors import BundleError
 from edgecl.mapping.base import Assignment, Mapper
 from edgecl.mapping.index import Index
 from edgecl.mapping.strangeness import calibrate, strangeness, subspace
@@ -52,6 +53,26 @@ def all_means(anchors: list[Arrays]) -> tuple[Floats, Ints]:
         means[at : at + len(a["means"])] = unpack(a["means"], a["means_step"])
         at += len(a["means"])
     return means, owner
+
+
+def joined(a: Arrays, b: Arrays) -> tuple[Floats, dict[str, NDArray[Any]]]:
+    """What two anchors span: orthonormal directions (r, d), and the arrays that store them, with the looser limit.
+
+    In a flat that holds both, no picture lies further from a mean than it did.
+    """
+    both = np.concatenate([unpack(x["directions"], x["directions_step"]) for x in (a, b)]).astype(np.float64)
+    _, sizes, rows = np.linalg.svd(both, full_matrices=False)
+    directions = rows[sizes > 0.05].astype(np.float32)
+    v, v_step = pack(directions)
+    limit = np.maximum(a["limit"], b["limit"])
+    return directions, {"directions": v, "directions_step": v_step, "limit": limit}
+
+
+def class_means(means: Floats, counts: Ints) -> Floats:
+    """`means` (c, d), if there is one for each of the classes counted (k,). Raises BundleError."""
+    if len(means) != len(counts):
+        raise BundleError(f"the anchor has {len(means)} means for {len(counts)} classes; it cannot be merged")
+    return means
 
 
 class LocalMapper(Mapper):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgecl.mapping.base import Assignment, Mapper, require
 from edgecl.mapping.gmmc import fit, lift, terms
+from edgecl.mapping.local import class_means
 from edgecl.types import Arrays, Floats, Ints
 
 COMPONENTS, VARIANCE_FLOOR = 25, 1e-6  # the reference's settings
@@ -65,6 +66,11 @@ class GmmcPaper(_Argmax):
             {"counts": (1e-9, 1e9), "means": (-1e12, 1e12), "inverse_deviations": (1e-12, 1e4)},
         )
 
+    @classmethod
+    def merge(cls, a: Arrays, b: Arrays, a_counts: Ints, b_counts: Ints, order: Ints) -> dict[str, NDArray[Any]]:
+        """All components of both."""
+        return {name: np.concatenate([a[name], b[name]]) for name in a}
+
     def _build(self, anchors: Mapping[str, Arrays]) -> None:
         joined = [
             np.concatenate([a[name] for a in anchors.values()]).astype(np.float64)
@@ -96,6 +102,13 @@ class MahalanobisPaper(_Argmax):
     def check(cls, arrays: Arrays) -> None:
         bounds = {"means": (-1e12, 1e12), "residuals": (-1e12, 1e12)}
         require(arrays, {"means": "float32 c d", "residuals": "float32 s d"}, "a paper Mahalanobis anchor", bounds)
+
+    @classmethod
+    def merge(cls, a: Arrays, b: Arrays, a_counts: Ints, b_counts: Ints, order: Ints) -> dict[str, NDArray[Any]]:
+        """Means by their counts, the residuals of both."""
+        share = (a_counts / (a_counts + b_counts))[:, None]
+        means = share * class_means(a["means"], a_counts) + (1 - share) * class_means(b["means"], b_counts)[order]
+        return {"means": means.astype(np.float32), "residuals": np.concatenate([a["residuals"], b["residuals"]])}
 
     def _build(self, anchors: Mapping[str, Arrays]) -> None:
         means = np.concatenate([a["means"] for a in anchors.values()]).astype(np.float64)

@@ -93,12 +93,13 @@ class Bundle:
 
     @property
     def makers(self) -> frozenset[str]:
-        """Keys of all who had a hand in the arrays: the signer, and those whose head this was before it was carried over."""
-        came = self.provenance.get("converted")
-        before = came.get("from_signers") if isinstance(came, dict) else None
-        return frozenset(
-            {self.signer, *(k for k in before if isinstance(k, str))} if isinstance(before, list) else {self.signer}
-        )
+        """Keys of all who had a hand in the arrays: the signer, and those whose heads it was carried over or merged from."""
+        found = {self.signer}
+        for how in ("converted", "merged"):
+            came = self.provenance.get(how)
+            before = came.get("from_signers") if isinstance(came, dict) else None
+            found |= {key for key in before if isinstance(key, str)} if isinstance(before, list) else set()
+        return frozenset(found)
 
     def unsigned_digest(self) -> bytes:
         """SHA-256 of the canonical bytes without the signature: what is signed. Signer and counter are in it."""

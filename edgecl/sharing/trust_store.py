@@ -100,6 +100,11 @@ class TrustStore:
         """By key, present ones and former: this device and all peers."""
         return {key: peer for peer in (*self.peers.values(), self.here) for key in peer.line if key}
 
+    def newest_key(self, key: str) -> str:
+        """The key that whoever holds `key` signs with today: what tells whether two bundles are of one device."""
+        holder = self.holders().get(key)
+        return holder.line[-1] if holder else key
+
     @property
     def peers(self) -> dict[str, Peer]:
         """By name. Raises ConfigError when the file cannot be meant."""

@@ -31,7 +31,13 @@ def change_create(path):
 
 def change_learn(path):
     with open_bank(path) as bank:
-        bank.put("birds", bundle(10, SMALL), "learn")
+        bank.put("birds", bundle(10, SMALL), "learn", sketch=bundle(20, LARGE))
+
+
+def change_batch(path):
+    with open_bank(path) as bank, bank.exclusive():
+        for number, task in enumerate(("birds", "new", "leaves")):
+            bank.put(task, bundle(12 + number, SMALL), "import")
 
 
 def change_import(path):
@@ -54,7 +60,7 @@ def change_gc(path):
         bank.gc(keep=0)
 
 
-CHANGES = [change_create, change_learn, change_import, change_rm, change_rollback, change_gc]
+CHANGES = [change_create, change_learn, change_batch, change_import, change_rm, change_rollback, change_gc]
 
 
 def open_bank(path):
@@ -70,7 +76,7 @@ def open_without_checkpoints(path):
 
 def fill(bank):
     for task, size in [("birds", LARGE), ("leaves", SMALL), ("gone", LARGE), ("birds", SMALL), ("birds", LARGE)]:
-        bank.put(task, bundle(f"{task} {size} {bank.size()}", size), "learn")
+        bank.put(task, bundle(f"{task} {size} {bank.size()}", size), "learn", sketch=bundle(task, SMALL))
     bank.put("leaves", bundle(5, LARGE), "learn")
     bank.remove("gone")
     return bank
@@ -105,7 +111,8 @@ def state(path):
             except UnknownTask:
                 continue
         digests = {g.digest for history in histories.values() for g in history}
-        return histories, bank.current(), {digest: bank.get(digest) for digest in digests}
+        sketches = bank._all("SELECT digest, data FROM sketches ORDER BY digest")
+        return histories, bank.current(), {digest: bank.get(digest) for digest in digests}, sketches
 
 
 class Board:

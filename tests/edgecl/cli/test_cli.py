@@ -585,6 +585,39 @@ def test_trust_import_verify_and_revoke(homes: tuple[Path, Path, Path]) -> None:
     assert edgecl(b, "peers", "revoke", "nobody").returncode == 2
 
 
+def test_the_same_task_of_two_devices_as_opinion_and_as_one_head(homes: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    a, other, bundle = homes
+    (b := tmp_path / "b").mkdir()
+    shutil.copy(other / "config.toml", b)
+    for hue, name in enumerate(("red", "green")):
+        draw(tmp_path / "more" / name, hue, 6, 10 + hue)
+    assert edgecl(b, "learn", "--task", "twin", "--data", tmp_path / "more").returncode == 0
+    words = me(a)["fingerprint"]
+    assert edgecl(b, "peers", "trust", "hall", "--bundle", bundle, "--fingerprint", words).returncode == 0
+    refused = edgecl(b, "heads", "import", bundle)
+    assert refused.returncode == 6 and "% of 'twin'" in refused.stderr and "has the classes 'green', 'red'" in refused.stderr
+    edgecl(b, "heads", "rm", "twin")
+    assert edgecl(b, "learn", "--task", "hues", "--data", tmp_path / "more").returncode == 0
+    refused = edgecl(b, "heads", "import", bundle)
+    assert refused.returncode == 6 and all(word in refused.stderr for word in ("--replace", "--as NAME", "--merge"))
+    assert "a second opinion on 'hues'" in edgecl(b, "heads", "import", bundle, "--as", "hall says").stdout
+    assert "hall says (opinion on hues)" in edgecl(b, "heads", "ls").stdout
+    assert {row["task"]: row["opinion_on"] for row in json.loads(edgecl(b, "heads", "ls", "--json").stdout)} == {
+        "hues": None,
+        "hall says": "hues",
+    }
+    picture = tmp_path / "more" / "red" / "00.png"
+    assert "hues / red" in (told := edgecl(b, "infer", picture, "--opinions").stdout) and "; hall says: red, " in told
+    assert json.loads(edgecl(b, "infer", picture, "--opinions", "--json").stdout)["opinions"][0][:2] == ["hall says", "red"]
+    assert "hall says / red" in edgecl(b, "infer", picture, "--task", "hall says").stdout
+    assert "merged into 'hues', generation 2" in edgecl(b, "heads", "merge", "hues", "--with", "hall says").stdout
+    assert "merged from several heads" in edgecl(b, "heads", "verify", "hues").stdout
+    again = edgecl(b, "heads", "import", bundle, "--merge")
+    assert again.returncode == 6 and "count twice" in again.stderr
+    assert edgecl(b, "heads", "merge", "hues").returncode == edgecl(b, "pull", "--from", ".", "--as", "x").returncode == 2
+    assert edgecl(b, "heads", "import", bundle, "--merge", "--anyway").returncode == 2
+
+
 def test_share_to_a_stick_and_pull_from_it(homes: tuple[Path, Path, Path], tmp_path: Path, tiny_rom: Path) -> None:
     a, *_ = homes
     stick, other = tmp_path / "stick", tmp_path / "other"

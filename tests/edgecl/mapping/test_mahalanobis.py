@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgecl.checks import synthetic
-from edgecl.mapping.mahalanobis import SHRINK, Mahalanobis, _solve, _whiten
+from edgecl.mapping.mahalanobis import SHRINK, Mahalanobis, _whiten, solver
 from edgecl.space import unit_sqrt, unpack
 
 WIDTH = 40
@@ -18,7 +18,7 @@ def test_solve_equals_the_direct_inverse(rank: int) -> None:
     rng = np.random.default_rng(rank)
     roots, x = rng.normal(size=(rank, WIDTH)).astype(np.float32), rng.normal(size=(7, WIDTH)).astype(np.float32)
     expected = x.astype(np.float64) @ np.linalg.inv(roots.T.astype(np.float64) @ roots + 0.5 * np.eye(WIDTH))
-    np.testing.assert_allclose(_solve(roots, 0.5, x), expected, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(solver(roots, 0.5)(x), expected, rtol=2e-4, atol=2e-5)
 
 
 def test_whitened_distance_is_mahalanobis_distance() -> None:

@@ -1,0 +1,144 @@
+"""Does a new task take pictures that known tasks answer for? Asked before a bundle from elsewhere is kept.
+
+The pictures of a known task are its sketch, where it was learned here, else drawn from its anchor, which is coarser. Each is
+judged as if its task had been learned without it (`mapping.left_out`): asked plainly, a task keeps the pictures it was
+made from, and even its twin seems to take none. Whatever mapper serves, the default one judges: every bundle can have its
+anchor, and tasks collide because their pictures are alike, for every mapper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecl.errors import BundleError, Reason
+from edgecl.mapping import sketch as sketches
+from edgecl.mapping.left_out import LeftOut
+from edgecl.mapping.mahalanobis import Mahalanobis
+from edgecl.sharing.bundle import Bundle
+from edgecl.text import printable
+from edgecl.types import Arrays, Floats, Ints
+
+MAPPER = Mahalanobis.name
+_DRAWN = 32  # pictures of a task of which there is no sketch
+_COUNT = 20  # pictures of a class whose bundle does not say how many it had
+_NAMED = 5  # tasks that a sentence names
+
+
+@dataclass(frozen=True)
+class Known:
+    """A task, and pictures of it to ask about.
+
+    features: (n, d).   counts: (n,), pictures that each one's class had.   seen: whether they are a sketch of real ones.
+    """
+
+    anchor: Arrays
+    features: Floats
+    counts: Floats
+    seen: bool
+
+
+def known(bundle: Bundle, data: bytes | None, width: int) -> Known:
+    """The task of a bundle. data: its sketch, where there is one.
+
+    Raises BundleError for a bundle without an anchor for the default mapper, or a sketch that is none.
+    """
+    anchor = bundle.anchor(MAPPER)
+    if data is not None:
+        sketch = sketches.read(data, width)
+        return Known(anchor, sketch.features, sketch.counts, True)
+    features, groups = Mahalanobis.draw(anchor, _DRAWN)
+    counts = per_class(bundle)
+    known_counts = counts is not None and len(counts) == len(anchor["means"])
+    shown = counts[groups] if counts is not None and known_counts else np.full(len(groups), _COUNT)
+    return Known(anchor, features, shown.astype(np.float32), False)
+
+
+def per_class(bundle: Bundle) -> Ints | None:
+    """The pictures of each class (k,) that a bundle says it was made from; None where it does not."""
+    said = bundle.provenance.get("per_class")
+    counts = [said.get(name) for name in bundle.head.classes] if isinstance(said, dict) else [None]
+    if not all(isinstance(n, int) and not isinstance(n, bool) and 0 < n < 10**9 for n in counts):
+        return None
+    return np.array(counts, np.int64)
+
+
+def check(there: Mapping[str, Known], new: Mapping[str, Known], limit: float, width: int) -> dict[str, dict[str, float]]:
+    """New task -> task -> share in 0..1 of its pictures that the new one takes; shares of 0 are left out.
+
+    new: in the order in which they come; the earlier ones are known to the later ones, unless they took more than `limit`
+    of something. A batch that takes no more than that together is looked at once; else its halves are, one after the other.
+    """
+    if not new:
+        return {}
+    found = _shares(there, new, width)
+    lost: dict[str, float] = {}
+    for taken in found.values():
+        for task, share in taken.items():
+            lost[task] = lost.get(task, 0.0) + share
+    if len(new) == 1 or max(lost.values(), default=0.0) <= limit:
+        return found
+    names = list(new)
+    first, second = names[: len(names) // 2], names[len(names) // 2 :]
+    found = check(there, {name: new[name] for name in first}, limit, width)
+    kept = {name: new[name] for name in first if max(found[name].values(), default=0.0) <= limit}
+    return found | check({**there, **kept}, {name: new[name] for name in second}, limit, width)
+
+
+def _shares(there: Mapping[str, Known], new: Mapping[str, Known], width: int) -> dict[str, dict[str, float]]:
+    staying = {task: one for task, one in there.items() if task not in new}
+    found: dict[str, dict[str, float]] = {name: {} for name in new}
+    if len(staying) + len(new) < 2:
+        return found
+    before = _answers(there, staying, width)
+    after = _answers({**staying, **new}, {**staying, **new}, width)
+    turn = {name: number for number, name in enumerate(new)}
+    for task in after:
+        own = before[task] == task if task in before else np.ones(len(after[task]), np.bool_)
+        for name in set(after[task][own].tolist()) & set(turn):
+            if turn[name] > turn.get(task, -1):
+                found[name][task] = float((own & (after[task] == name)).mean())
+    return found
+
+
+def _answers(tasks: Mapping[str, Known], asked: Mapping[str, Known], width: int) -> dict[str, NDArray[np.str_]]:
+    """The tasks that a mapper over `tasks` finds for the pictures of each one asked about."""
+    if not asked:
+        return {}
+    mapper = LeftOut(width)
+    for task, one in tasks.items():
+        mapper.add(task, one.anchor)
+    owners = [task for task, one in asked.items() for _ in one.counts]
+    features, counts = (np.concatenate([getattr(one, part) for one in asked.values()]) for part in ("features", "counts"))
+    names = np.array(mapper.tasks)[mapper.left_out(features, owners, counts)]
+    ends = np.cumsum([len(one.counts) for one in asked.values()])[:-1]
+    return dict(zip(asked, np.split(names, ends), strict=True))
+
+
+def percentages(takes: Mapping[str, float]) -> str:
+    """ "45 % of 'birds', 2 % of 'cars'", the most first."""
+    most = sorted(takes.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{100 * share:.0f} % of '{printable(task, 64)}'" for task, share in most[:_NAMED])
+    return shown + (f" and some of {len(most) - _NAMED} more" if len(most) > _NAMED else "")
+
+
+def refusal(task: str, takes: Mapping[str, float], limit: float) -> BundleError:
+    """What a bundle that takes too much is refused with."""
+    return BundleError(
+        f"'{task}' would take pictures of known tasks: {percentages(takes)} (accepted are up to {100 * limit:.0f} %, "
+        f"collision_limit in config.toml). To take it all the same: --anyway; to ask it only beside the others: --as NAME",
+        Reason.COLLISION,
+    )
+
+
+def overlaps(classes: tuple[str, ...], there: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Sentences on the classes that known tasks have too; there: task -> classes."""
+    found = []
+    for task, known_classes in there.items():
+        if both := sorted(set(classes) & set(known_classes)):
+            shown = ", ".join(f"'{printable(name, 40)}'" for name in both[:_NAMED]) + (", ..." if len(both) > _NAMED else "")
+            found.append(f"'{task}' also has the {'class' if len(both) == 1 else 'classes'} {shown}")
+    return found

@@ -1,0 +1,259 @@
+"""Bundles from elsewhere, many at once: judged, checked for collisions together, and kept in one transaction.
+
+A person may keep one under a name of its own, as a *second opinion*: it is asked beside the task's head (`infer --opinions`),
+or by its name, but does not take part in finding the task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgecl import collisions
+from edgecl.bank.bank import Generation, HeadBank
+from edgecl.errors import BundleError, ConfigError, EdgeclError, Reason, RomMismatch
+from edgecl.rom.base import Rom
+from edgecl.sharing.bundle import Bundle, digest, from_bytes
+from edgecl.sharing.trust import Seen, Standing
+from edgecl.sharing.trust_store import TrustStore, require_sound
+from edgecl.types import task_name
+
+OPINION = "opinion"  # the action of a generation that is one
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of one bundle.
+
+    task: the name that it is kept under, or was to be; "?" where it cannot be read.   generation: None where it was refused;
+    `error` says why.   takes: task -> share in 0..1 of its pictures that this one takes from it, where that is not 0.
+    notes: sentences for a person that stop nothing.
+    """
+
+    digest: str
+    task: str
+    generation: Generation | None = None
+    error: EdgeclError | None = None
+    takes: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Candidate:
+    """One bundle on its way."""
+
+    data: bytes
+    result: Imported
+    bundle: Bundle | None = None  # None: refused
+
+    def refuse(self, error: EdgeclError) -> None:
+        self.bundle, self.result = None, dataclasses.replace(self.result, error=error)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a person has said about bundles that are taken in.
+
+    older: though a newer one of the signer is known.   unsigned: though nobody signed it.   replace: also in place of another
+    signer's head.   anyway: though it takes other tasks' pictures.   names: digest -> name to keep it under, as an opinion.
+    """
+
+    older: bool = False
+    unsigned: bool = False
+    replace: bool = False
+    anyway: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """What a device is to this module.
+
+    quota: bytes of all bundles, or None.   limit: share of a task's pictures that a new one may take.   known_tasks: the tasks
+    that it answers for, and their classes, as they are now.   bundle: reads one from the bank by its digest.
+    """
+
+    bank: HeadBank
+    trust: TrustStore
+    rom: Rom
+    quota: int | None
+    limit: float
+    known_tasks: Callable[[], tuple[dict[str, collisions.Known], dict[str, tuple[str, ...]]]]
+    bundle: Callable[[str], Bundle]
+
+    def standing(self) -> Standing:
+        """What bundles from elsewhere are judged by, as it is now."""
+        return self.trust.standing(self.rom.image, self.quota)
+
+
+def take_in(device: Receiver, bundles: Sequence[bytes], wishes: Wishes) -> list[Imported]:
+    """What becomes of each bundle, in their order; those that may be kept are put in force. See `EdgeDevice.import_bundles`."""
+    wishes = dataclasses.replace(wishes, names={of: task_name(name) for of, name in wishes.names.items()})
+    candidates: dict[str, _Candidate] = {}
+    standing = device.standing()
+    for data in bundles:
+        name = digest(data)
+        if name not in candidates:
+            candidates[name] = _Candidate(data, Imported(name, "?"))
+            _judge(device, candidates[name], standing, wishes)
+    _one_for_a_place(device, _left(candidates), wishes)
+    _require_own_places(device, _left(candidates), wishes)
+    looked = device.bank.version()
+    _check(device, _left(candidates), wishes)
+    if _left(candidates):
+        with device.bank.exclusive():
+            if device.bank.version() != looked:  # another process has changed something meanwhile
+                _require_own_places(device, _left(candidates), wishes)
+                _check(device, _left(candidates), wishes)
+            _keep(device, _left(candidates), wishes)
+    return [candidates[digest(data)].result for data in bundles]
+
+
+def _left(candidates: Mapping[str, _Candidate]) -> list[tuple[_Candidate, Bundle]]:
+    """Those that nothing has refused yet."""
+    return [(one, one.bundle) for one in candidates.values() if one.bundle is not None]
+
+
+def _judge(device: Receiver, one: _Candidate, standing: Standing, wishes: Wishes) -> None:
+    """Everything that concerns this bundle alone."""
+    try:
+        bundle = from_bytes(one.data)
+        one.result = dataclasses.replace(one.result, task=wishes.names.get(one.result.digest, bundle.task))
+        require_sound(bundle)
+        device.trust.require(bundle, one.data, standing, wishes.older, wishes.unsigned)
+        bundle.require_width(device.rom.width)
+        device.rom.require(bundle.head.plugs)
+        if bundle.head.plugs:  # numbers that blow up inside the network would silence every batch with such a picture in it
+            s = device.rom.preprocess.size
+            device.rom.features(np.full((1, s, s, 3), 127, np.uint8), bundle.head.plugs)
+        one.bundle = bundle
+    except EdgeclError as error:
+        one.refuse(error)
+
+
+def _one_for_a_place(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wishes: Wishes) -> None:
+    """Of several for one place, only the newest of one signer: of whom has it now, else none where there are two."""
+    places: dict[str, list[tuple[_Candidate, Bundle]]] = {}
+    for one, bundle in candidates:
+        places.setdefault(one.result.task, []).append((one, bundle))
+    for task, rivals in places.items():
+        if len(rivals) == 1:
+            continue
+        signers = {bundle.signer for _, bundle in rivals}
+        if len(signers) > 1 and not wishes.replace and (here := _in_place(device, task)):
+            whose = device.trust.newest_key(here.signer)
+            signers = {whose} if whose in signers else signers
+        newest = max(rivals, key=lambda rival: (rival[1].signer in signers, rival[1].sequence))[0]
+        for one, bundle in rivals:
+            if len(signers) > 1:
+                one.refuse(_several(task, len(signers)))
+            elif one is not newest and bundle.signer in signers:
+                one.refuse(BundleError(f"'{task}' comes together with a newer one of its signer", Reason.ROLLBACK))
+
+
+def _several(task: str, count: int) -> BundleError:
+    return BundleError(
+        f"{count} devices that are trusted here have learned '{task}': say in peers.toml, by `tasks`, whose is meant; or take "
+        f"them one by one, the second with --as NAME or --merge",
+        Reason.COLLISION,
+    )
+
+
+def _in_place(device: Receiver, task: str) -> Bundle | None:
+    """The bundle in force under that name."""
+    found = device.bank.current().get(task)
+    return None if found is None else device.bundle(found)
+
+
+def _require_own_places(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wishes: Wishes) -> None:
+    """Refuse what would silently take the place of something else: two opinions are not one after the other."""
+    current, actions = device.bank.current(), device.bank.actions()
+    for one, bundle in candidates:
+        task, digest_ = one.result.task, one.result.digest
+        if current.get(task) == digest_ and (actions[task] == OPINION) == (digest_ in wishes.names):
+            continue
+        try:
+            if digest_ in wishes.names:
+                _require_place_for_opinion(device, task, bundle, current, actions)
+            elif task in current and not wishes.replace:
+                _require_own_place(device, task, bundle, current[task], actions[task])
+        except EdgeclError as error:
+            one.refuse(error)
+
+
+def _require_own_place(device: Receiver, task: str, bundle: Bundle, here: str, action: str) -> None:
+    try:
+        known = device.bundle(here)
+        whose = device.trust.custody(known).signer
+    except EdgeclError:  # damaged: whose it was, nobody can tell
+        known, whose = None, "somebody"
+    if action == OPINION:
+        why = f"'{task}' is the name of a second opinion here"
+    elif known is None or device.trust.newest_key(known.signer) != device.trust.newest_key(bundle.signer):
+        why = f"'{task}' is known here as learned by {whose}"
+    else:
+        return
+    raise BundleError(
+        f"{why}. To put this one in its place: --replace (edgecl heads rollback {task} undoes it); to ask both: --as NAME, "
+        f"a second opinion; to make one head of both: --merge",
+        Reason.COLLISION,
+    )
+
+
+def _require_place_for_opinion(
+    device: Receiver, name: str, bundle: Bundle, current: Mapping[str, str], actions: Mapping[str, str]
+) -> None:
+    if name == bundle.task:
+        raise ConfigError(f"a second opinion on '{name}' needs a name of its own: --as NAME")
+    if name in current and (actions[name] != OPINION or device.bundle(current[name]).task != bundle.task):
+        raise ConfigError(f"'{name}' is the name of something else here; keep the second opinion under another: --as NAME")
+
+
+def _check(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wishes: Wishes) -> None:
+    """Whose pictures each would take, once for all of them; refuse those that take too much."""
+    there, classes = device.known_tasks()
+    new: dict[str, collisions.Known] = {}
+    for one, bundle in candidates:
+        if one.result.digest in wishes.names:
+            continue
+        try:
+            new[one.result.task] = collisions.known(bundle, None, device.rom.width)
+        except EdgeclError as error:
+            one.refuse(error)
+    limit = 1.0 if wishes.anyway else device.limit
+    found = collisions.check(there, new, limit, device.rom.width)
+    for one, bundle in candidates:
+        task = one.result.task
+        if task not in found or one.bundle is None:
+            continue
+        takes = found[task]
+        others = {name: names for name, names in classes.items() if name != task}
+        notes = collisions.overlaps(bundle.head.classes, others)
+        if takes and (coarse := sorted(name for name in takes if not (there.get(name) or new[name]).seen)):
+            notes.append(f"no pictures were learned here of {', '.join(coarse[:5])}: those shares are from anchors, and rough")
+        one.result = dataclasses.replace(one.result, takes=takes, notes=tuple(notes))
+        if max(takes.values(), default=0.0) > limit:
+            one.refuse(collisions.refusal(task, takes, limit))
+
+
+def _keep(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wishes: Wishes) -> None:
+    """Put them in force, each judged once more by what is known now, when nobody else can change it."""
+    standing = device.standing()
+    seen = dict(standing.seen)
+    standing = dataclasses.replace(standing, seen=seen)
+    for one, bundle in candidates:
+        action = OPINION if one.result.digest in wishes.names else "import"
+        try:
+            device.trust.require(bundle, one.data, standing, wishes.older, wishes.unsigned)
+            there = device.bank.put(one.result.task, one.data, action, bundle.mark, signed_for=bundle.task)
+        except (BundleError, RomMismatch) as error:
+            one.refuse(error)
+            continue
+        one.result = dataclasses.replace(one.result, generation=there)
+        if bundle.mark:
+            seen[bundle.signer, bundle.task, bundle.head.rom_id] = Seen(bundle.sequence, there.digest)
+        if standing.room is not None:
+            standing = dataclasses.replace(standing, room=standing.room - len(one.data))
