@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,6 @@ from edgecl.types import task_name
 
 if TYPE_CHECKING:
     from edgecl.exchange import Outcome
-    from edgecl.sharing.transport.base import Transport
 
 
 def _names(given: list[str] | None) -> list[str] | None:
@@ -26,29 +24,24 @@ def _names(given: list[str] | None) -> list[str] | None:
 Tasks = Annotated[list[str] | None, typer.Argument(help="Tasks. Default: all.", callback=_names)]
 
 
-def _place(word: str) -> Transport:
-    from edgecl.sharing.transport.folder import Folder
-
-    if "://" in word:
-        raise TransferError(f"'{printable(word, 80)}' is no folder; edgecl shares through folders so far, such as a USB stick")
-    return Folder(Path(word).expanduser())
-
-
 def share(
     tasks: Tasks = None,
-    to: Annotated[list[str] | None, typer.Option("--to", help="Folder, such as a USB stick; several times for more.")] = None,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", help="Folder (a USB stick), or s3://BUCKET/PREFIX; repeatable.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put heads where other devices can take them (edgecl pull); they say who learned them, and are whole or not there."""
     from edgecl.exchange import share as run
+    from edgecl.sharing.transport.opening import open_place
 
     if not to:
-        raise ConfigError("say where the heads shall go: edgecl share --to FOLDER")
+        raise ConfigError("say where the heads shall go: edgecl share --to FOLDER, or s3://BUCKET/PREFIX")
     failed, refused = [], 0
     with open_device() as edge:
         for word in to:
             try:
-                outcomes = run(edge, _place(word), tasks or ())
+                outcomes = run(edge, open_place(word), tasks or ())
             except TransferError as error:  # one stick that is full must not keep the others empty
                 say(str(error))
                 failed.append(word)
@@ -66,18 +59,19 @@ def share(
 
 def pull(
     tasks: Tasks = None,
-    source: Annotated[str | None, typer.Option("--from", help="Folder that heads were shared to.")] = None,
+    source: Annotated[str | None, typer.Option("--from", help="Folder or bucket that heads were shared to.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also in place of a head that another device learned.")] = False,
     rom: RomOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take the heads of trusted signers (edgecl peers) that are new; each is checked before it is put in force."""
     from edgecl.exchange import pull as run
+    from edgecl.sharing.transport.opening import open_place
 
     if source is None:
-        raise ConfigError("say where the heads are: edgecl pull --from FOLDER")
+        raise ConfigError("say where the heads are: edgecl pull --from FOLDER, or s3://BUCKET/PREFIX")
     with open_device(rom=rom) as edge:
-        outcomes = run(edge, _place(source), tasks or (), replace, lambda outcome: _tell(outcome, source, as_json))
+        outcomes = run(edge, open_place(source), tasks or (), replace, lambda outcome: _tell(outcome, source, as_json))
     refused = [outcome for outcome in outcomes if outcome.state == "refused"]
     if not outcomes and not as_json:
         print(f"there are no heads in {printable(source)}")
