@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import sys
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Annotated
 import typer
 
 from edgecl.cli.common import JsonOption, open_device, say
-from edgecl.errors import BundleError, ConfigError, Reason
+from edgecl.errors import BundleError, ConfigError, Reason, RomError
+from edgecl.text import printable
 
 app = typer.Typer(no_args_is_help=True, help="Whose heads this device believes.")
 Name = Annotated[str, typer.Argument(help="The name that this device gives the peer.")]
@@ -48,6 +51,62 @@ def ls(as_json: JsonOption = False) -> None:
         print(
             f"{peer.name:20s} {fingerprint(peer.key)}  {allowed + most if peer.trusted else 'REVOKED'}  {peer.address}".rstrip()
         )
+
+
+@app.command()
+def scan(
+    seconds: Annotated[float, typer.Option("--seconds", min=0.2, max=60, help="How long to listen.")] = 3.0,
+    interface: Annotated[
+        list[str] | None, typer.Option("--interface", help="IP address of this machine to look from; repeatable. Default: all.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for devices on the network. What they say of themselves is a hint; the connection proves the key."""
+    from edgecl import config
+    from edgecl.sharing import discovery, peers
+    from edgecl.sharing.signing import fingerprint, public_key
+
+    home = config.home()
+    known = {fingerprint(peer.key): peer for peer in peers.load(home).values()}
+    own, rom = public_key(home), _rom_id(home)
+    rows = []
+    for found in discovery.scan(seconds, _addresses(interface)):
+        peer = known.get(found.fingerprint)
+        if own and found.fingerprint == fingerprint(own):
+            state = "this device"
+        else:
+            state = "unknown" if peer is None else "trusted" if peer.trusted else "revoked"
+        same = found.rom == rom[: len(found.rom)] if rom and found.rom else None
+        rows.append({**vars(found), "state": state, "peer": peer and peer.name, "same_rom": same})
+    if as_json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        who = f"{row['state']} as '{row['peer']}'" if row["peer"] else row["state"]
+        fits = {True: "same ROM", False: "another ROM", None: ""}[row["same_rom"]]
+        doubt = "CONTESTED: others say to have this key, or it to be elsewhere" if row["contested"] else ""
+        print("  ".join([f"{row['name']:24s} {row['address']:24s} {row['fingerprint']}", *filter(None, (who, fits, doubt))]))
+    if not rows:
+        print(f"no device was heard in {seconds:g} seconds; where multicast does not pass, give the address: HOST:PORT")
+
+
+def _addresses(given: list[str] | None) -> list[str] | None:
+    for one in given or ():
+        try:
+            ipaddress.ip_address(one)
+        except ValueError:
+            raise ConfigError(f"--interface takes an IP address of this machine, got '{printable(one, 60)}'") from None
+    return given or None
+
+
+def _rom_id(home: Path) -> str:
+    """The id of the ROM in use, by its manifest alone; "" where there is none yet."""
+    from edgecl import config
+    from edgecl.rom.image import RomImage
+
+    with contextlib.suppress(RomError):
+        return RomImage.open(Path(config.load(home).rom or home / "rom").expanduser()).rom_id
+    return ""
 
 
 @app.command()

@@ -167,8 +167,8 @@ def _checked(url: str) -> tuple[str, str]:
     scheme = scheme.lower()
     if (":" in path.partition("@")[0] and "@" in path) or "?" in path or "#" in path:
         raise ConfigError(
-            f"the address of a place must not hold a user, a password or options; give them as the store's own settings, for S3 "
-            f"{_SET['s3']}"
+            f"the address of a place must not hold a user, a password or options; give them as the store's own settings, for "
+            f"S3 {_SET['s3']}"
         )
     if scheme in ("file", "local"):
         raise ConfigError(f"'{printable(url, 80)}' is a folder: give its path alone, without {scheme}://")

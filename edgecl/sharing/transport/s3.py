@@ -23,18 +23,19 @@ class S3:
         from fsspec.asyn import sync
         from fsspec.core import url_to_fs
 
-        quiet = {
+        bounds = {
             "connect_timeout": patience,
             "read_timeout": patience,
             "retries": {"mode": "standard", "total_max_attempts": 2},
         }
-        self._fs, path = url_to_fs(url, skip_instance_cache=True, use_listings_cache=False, config_kwargs=quiet)
-        self._fs.retries = 1  # the client tries twice; s3fs on top of it would try ten times
+        self._fs, path = url_to_fs(url, skip_instance_cache=True, use_listings_cache=False, config_kwargs=bounds)
+        self._fs.retries = 1  # s3fs on top of that would make ten of two
         self._bucket, self._folder, _ = self._fs.split_path(path)
         self._sync, self._patience = sync, patience
 
     def names(self) -> Iterator[tuple[str, int]]:
-        inside, where = f"{self._folder}/", {}
+        inside = f"{self._folder}/"
+        where: dict[str, str] = {}
         while True:
             page = self._ask("list_objects_v2", _PAGE_BYTES, Prefix=inside, Delimiter="/", MaxKeys=_PAGE, **where)
             found = page.get("Contents") or ()
@@ -59,7 +60,8 @@ class S3:
                 stream.close()
             return bytes(got)
 
-        return self._within(most, body)
+        data: bytes = self._within(most, body)
+        return data
 
     def write(self, name: str, data: bytes) -> None:
         self._ask("put_object", len(data), Key=f"{self._folder}/{name}", Body=data)

@@ -9,7 +9,7 @@ import socketserver
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,10 +45,8 @@ def endpoint(handle: Callable[[socket.socket], None]) -> Iterator[str]:
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            try:
+            with suppress(OSError):  # the client went away, as it should
                 handle(self.request)
-            except OSError:  # the client went away, as it should
-                pass
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads, allow_reuse_address, block_on_close = True, True, False
@@ -194,7 +192,7 @@ def test_a_listing_ends_in_pages(s3: Any, monkeypatch: pytest.MonkeyPatch) -> No
         place.ls()
     s3.delete_object(Bucket="floor", Key="a/b/edgecl-heads/one more")
     place.put(b"nine")
-    with pytest.raises(TransferError, match="more than 8 bundles|more than 16 objects"):
+    with pytest.raises(TransferError, match=r"more than (8 bundles|16 objects)"):
         place.ls()
 
 
