@@ -29,6 +29,7 @@ _SET = {
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING",
 }
 _FAMILY = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
+_PACKAGE = {"gs": "gcsfs", "az": "adlfs"}
 _REFUSED = ("NoCredentials", "PartialCredentials", "CredentialRetrieval", "Token", "SSO", "ProfileNotFound", "Unauthorized")
 _AWAY = ("Connect", "Timeout", "Endpoint", "ProxyConnection", "HTTPClient", "SSL", "ClientOSError", "ServerDisconnected")
 
@@ -65,9 +66,8 @@ class Bucket(Transport):
             else:
                 self._store = _Any(inside)
         except ImportError as error:
-            needed = f"the package {error.name or 'of that store for fsspec'}: pip install 'edgecl[bucket]'"
-            more = "" if scheme in _S3 else ", and gcsfs for gs://, adlfs for az://"
-            raise MissingDependency(f"{self.where} needs {needed}{more}") from error
+            packages = f"'edgecl[bucket]' {_PACKAGE.get(self._family, '')}".rstrip()
+            raise MissingDependency(f"{self.where} needs packages that are not here: pip install {packages}") from error
 
     def _list(self) -> Iterator[Entry]:
         with self._explained("listed"):
@@ -91,7 +91,7 @@ class Bucket(Transport):
     def _has(self, digest: str, data: bytes) -> bool:
         """By the store's own MD5 of what it received, else by reading.
 
-        What an uploader wrote beside it would prove nothing. Who can make two bundles of one MD5 has signed both.
+        What an uploader wrote beside it would prove nothing. Nobody but a bundle's signer could make other bytes of its MD5.
         """
         with self._explained("read", digest):
             try:
