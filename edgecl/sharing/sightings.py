@@ -24,6 +24,7 @@ _TEXT = {
 }
 _LONGEST = 60  # characters of a name
 _ADDRESSES = 8  # of one host
+_SWEEP = 1.0  # seconds between two looks for what has expired, however many ask for room
 _TTL = 4_500  # seconds that anything is believed at most
 _ASKED = 32  # names in one question
 _A, _PTR, _TXT, _AAAA, _SRV = 1, 12, 16, 28, 33
@@ -72,11 +73,12 @@ class Sightings:
 
     def __init__(self, most: int = 256) -> None:
         self._most, self._each = most, max(1, most // 4)
-        self._senders: dict[str, _Sender] = {}  # by address, with its scope
+        self._senders: dict[str, _Sender] = {}  # by address, with its scope; none without a claim
+        self._count, self._swept = 0, -_SWEEP
 
     def __len__(self) -> int:
         """Names that are kept."""
-        return sum(len(sender.claims) for sender in self._senders.values())
+        return self._count
 
     def hear(self, packet: bytes, source: str, scope: str, now: float) -> None:
         """Take a packet from that address. scope: interface it came by, where that matters.   now: seconds, of any clock."""
@@ -140,8 +142,9 @@ class Sightings:
             return
         until = now + min(record.ttl, _TTL)
         if record.ttl == 0:  # it says goodbye, for itself
-            if who in self._senders:
-                self._senders[who].claims.pop(name, None)
+            if who in self._senders and name in self._senders[who].claims:
+                del self._senders[who].claims[name]
+                self._count -= 1
                 if not self._senders[who].claims:
                     del self._senders[who]
             return
@@ -160,19 +163,24 @@ class Sightings:
         sender = self._senders.get(who)
         if sender is not None and name in sender.claims:
             return sender.claims[name]
-        if len(self) >= self._most or (sender is not None and len(sender.claims) >= self._each):
+        if not self._room(who) and now - self._swept >= _SWEEP:
             self._forget_expired(now)
-            sender = self._senders.get(who)
-            if len(self) >= self._most or (sender is not None and len(sender.claims) >= self._each):
-                return None
-        sender = self._senders.setdefault(who, _Sender())
-        return sender.claims.setdefault(name, _Claim(label))
+        if not self._room(who):
+            return None
+        self._count += 1
+        claim = self._senders.setdefault(who, _Sender()).claims[name] = _Claim(label)
+        return claim
+
+    def _room(self, who: str) -> bool:
+        return self._count < self._most and (who not in self._senders or len(self._senders[who].claims) < self._each)
 
     def _forget_expired(self, now: float) -> None:
+        self._swept = now
         for who, sender in list(self._senders.items()):
-            sender.claims = {name: claim for name, claim in sender.claims.items() if not claim.until or now < claim.until}
+            sender.claims = {name: claim for name, claim in sender.claims.items() if now < claim.until}
             if not sender.claims:
                 del self._senders[who]
+        self._count = sum(len(sender.claims) for sender in self._senders.values())
 
     def _placed(self, sender: _Sender, record: Any, now: float) -> None:
         name, ip = record.name.lower(), str(ipaddress.ip_address(record.address))
