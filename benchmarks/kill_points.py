@@ -44,21 +44,15 @@ class Point:
 
 def serve(home: Path, rom: str, port: int) -> None:
     """The receiver. Tells its port through `port`, a pipe."""
-    import socket
-
-    import uvicorn
-
-    from edgecl.serve.peers import PeerApp, PeerConfig, listening
-    from edgecl.sharing.transport.tls import server_context
+    from edgecl.serve.peers import PeerApp, listener, peers_socket
+    from edgecl.serve.service import server
 
     device = EdgeDevice(home, rom=rom, threads=1)
     _ = device.rom
-    server = uvicorn.Server(
-        PeerConfig(PeerApp(Station(device), inbox(device)), server_context(device.trust.signer, device.trust.believed), "", 0)
-    )
-    listener: socket.socket = listening("127.0.0.1", 0)
-    os.write(port, f"{listener.getsockname()[1]}\n".encode())
-    server.run(sockets=[listener])
+    sock = peers_socket("127.0.0.1", 0)
+    running = server(listener(PeerApp(Station(device), inbox(device)), device, sock))
+    os.write(port, f"{sock.getsockname()[1]}\n".encode())
+    running.run([sock])
 
 
 def child(work: Callable[[], object]) -> int:

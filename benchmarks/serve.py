@@ -156,7 +156,7 @@ def main() -> None:
     device = EdgeDevice(options.home, rom=options.rom, threads=options.threads)
     rom = device.rom
     found: dict[str, Any] = {"conditions": conditions(rom.runtime, rom.provider, options.threads)}
-    words = [sys.executable, "-m", "edgecl", "--home", str(options.home), "serve", "--api", "127.0.0.1:0"]
+    words = [sys.executable, "-m", "edgecl", "--home", str(options.home), "serve", "--listen", "off", "--api", "127.0.0.1:0"]
     words += ["--threads", str(options.threads), *(["--rom", str(options.rom)] if options.rom else []), *options.serve.split()]
     with tempfile.TemporaryFile() as log:
         service = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True)

@@ -36,12 +36,10 @@ ROUNDS = 3
 
 def far(home: str, rom: str, copies: str) -> None:
     """The other device, until its standard input ends."""
-    import uvicorn
-
     from edgecl.files import write_whole
     from edgecl.peering import Station, inbox
-    from edgecl.serve.peers import PeerApp, PeerConfig
-    from edgecl.sharing.transport.tls import server_context
+    from edgecl.serve.peers import PeerApp, listener, peers_socket
+    from edgecl.serve.service import server
 
     class WithCopies(PeerApp):
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -61,11 +59,12 @@ def far(home: str, rom: str, copies: str) -> None:
     device = EdgeDevice(home, rom=rom, threads=1)
     _ = device.mapper
     app = WithCopies(Station(device), inbox(device))
-    server = uvicorn.Server(PeerConfig(app, server_context(device.trust.signer, device.trust.believed), "127.0.0.1", 0))
-    threading.Thread(target=server.run, daemon=True).start()
-    while not server.started:
+    sock = peers_socket("127.0.0.1", 0)
+    running = server(listener(app, device, sock))
+    threading.Thread(target=running.run, args=([sock],), daemon=True).start()
+    while not running.started:
         time.sleep(0.01)
-    print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+    print(sock.getsockname()[1], flush=True)
     for line in sys.stdin:  # "usable TASK": answer for it
         task = line.split()[1]
         while task not in device.tasks:

@@ -521,9 +521,10 @@ class EdgeDevice:
         `collision_limit`.   names: digest -> name under which that bundle is kept as a second opinion, which finds no task.
         Raises BankError or ConfigError when nothing could be kept at all; the bank is then as it was.
         """
-        return take_in(self._receiver(), bundles, Wishes(older, unsigned, replace, anyway, names))
+        return take_in(self.receiver(), bundles, Wishes(older, unsigned, replace, anyway, names))
 
-    def _receiver(self) -> Receiver:
+    def receiver(self) -> Receiver:
+        """This device as what takes bundles in."""
         limit = self.config.collision_limit
         return Receiver(self.bank, self.trust, self.rom, self.quota, limit, self._known_tasks, self.bundle)
 
@@ -564,7 +565,7 @@ class EdgeDevice:
 
     def read_bundle(self, data: bytes) -> Bundle:
         """A bundle from elsewhere, if it might be kept here; nothing is. Raises BundleError or RomMismatch."""
-        bundle = self.trust.admit(data, self._receiver().standing())
+        bundle = self.trust.admit(data, self.receiver().standing())
         bundle.require_width(self.rom.width)
         return bundle
 

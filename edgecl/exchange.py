@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,10 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = ()) -> list[Outcome]:
+Tell = Callable[[Outcome], None]
+
+
+def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = (), tell: Tell = lambda outcome: None) -> list[Outcome]:
     """Put the bundles in force there; tasks: names, none means all. Raises UnknownTask, TransferError.
 
     What nobody would take, because nobody has signed it or it is not trusted here, is refused and stops none of the others.
@@ -50,17 +54,25 @@ def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = ()) -> list[
     for link in chain:  # first: without them, nobody who trusts a former key would believe the heads
         to.put_note(link.old, to_json(chain))
     current = device.bank.current()
-    actions = device.bank.actions()  # second opinions are others' heads: shared where they are named
-    names = [task_name(name) for name in tasks] or [name for name in current if actions[name] != OPINION]
     found = []
-    for name in names:
+    for name in to_be_shared(device, tasks):
         data = device.export(name)
         error = unfit(device, name, from_bytes(data))
         if error is None:
             found.append(Outcome(name, current[name], len(data), "shared" if to.put(data) else "known"))
         else:
             found.append(Outcome(name, current[name], len(data), "refused", str(error.reason), str(error)))
+        tell(found[-1])
     return found
+
+
+def to_be_shared(device: EdgeDevice, tasks: Iterable[str]) -> list[str]:
+    """The tasks that are named; where none is, all but second opinions, which are others' heads. Raises UnknownTask."""
+    actions = device.bank.actions()
+    names = [task_name(name) for name in tasks]
+    if unknown := [name for name in names if name not in actions]:
+        raise device.bank.unknown(unknown[0])
+    return names or [name for name, action in actions.items() if action != OPINION]
 
 
 def unfit(device: EdgeDevice, task: str, bundle: Bundle) -> BundleError | None:
@@ -104,7 +116,7 @@ def pull(
     source: Transport,
     tasks: Sequence[str] = (),
     replace: bool = False,
-    tell: Callable[[Outcome], None] = lambda outcome: None,
+    tell: Tell = lambda outcome: None,
     *,
     anyway: bool = False,
     name: str | None = None,
@@ -160,7 +172,13 @@ def pull(
         for f in newest.values()
         if f.rom_id == device.rom.rom_id and (f.signer == mine != "" or (f.signer in peers and peers[f.signer].allows(f.task)))
     }
-    coming = [f for f in sorted(newest.values(), key=lambda f: f.task) if not _is_known(device, f, wishes, said)]
+    coming = []
+    for f in sorted(newest.values(), key=lambda f: f.task):
+        why = known(device, f.task, f.digest, f.signer, f.rom_id, wishes)
+        if why is None:
+            coming.append(f)
+        else:
+            said(f.outcome("known", why))
     if name is not None and len(coming) > 1:
         raise ConfigError(f"there are {len(coming)} heads that --as could name; say which task, and from whom by peers.toml")
     for batch in _batches(coming):
@@ -182,25 +200,19 @@ def _renew(device: EdgeDevice, source: Transport) -> Iterator[Outcome]:
             yield Outcome("?", digest(data), len(data), "refused", str(getattr(error, "reason", "")), str(error))
 
 
-def _is_known(device: EdgeDevice, found: _Found, wishes: Wishes, said: Callable[[Outcome], None]) -> bool:
-    """Whether nothing is to be done about it, which is then said."""
+def known(device: EdgeDevice, task: str, digest: str, signer: str, rom_id: str, wishes: Wishes) -> str | None:
+    """Why nothing is to be done about a bundle, in a sentence; "" where it is in force; None where it is to be judged."""
     current = device.bank.current()
-    if found.digest in current.values():
-        said(found.outcome("known"))
-        return True
-    here = current.get(found.task)
-    try:
-        merged = here is not None and found.digest in parts(device.bundle(here))
-    except EdgeclError:  # damaged: what it was made from, nobody can tell
-        merged = False
-    if merged:
-        said(found.outcome("known", "it is part of the merged head here"))
-        return True
-    seen = device.bank.accepted().get((found.signer, found.task, found.rom_id))
-    if seen is not None and seen[1] == found.digest and not wishes.replace:
-        said(found.outcome("known", f"it was taken out of force here; edgecl heads rollback {found.task}, or pull --replace"))
-        return True
-    return False
+    if digest in current.values():
+        return ""
+    here = current.get(task)
+    with contextlib.suppress(EdgeclError):  # damaged: what it was made from, nobody can tell
+        if here is not None and digest in parts(device.bundle(here)):
+            return "it is part of the merged head here"
+    seen = device.bank.accepted().get((signer, task, rom_id))
+    if seen is not None and seen[1] == digest and not wishes.replace:
+        return f"it was taken out of force here; edgecl heads rollback {task}, or pull --replace"
+    return None
 
 
 def _batches(coming: Sequence[_Found]) -> Iterator[list[_Found]]:
@@ -222,7 +234,7 @@ def _take(
     batch: Sequence[_Found],
     fitting: Collection[str],
     wishes: Wishes,
-    said: Callable[[Outcome], None],
+    said: Tell,
 ) -> None:
     """Get them, import them together, and say what became of each. fitting: tasks of which there is one for this ROM."""
     here: list[tuple[_Found, bytes]] = []

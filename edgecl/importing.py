@@ -179,12 +179,16 @@ def _require_own_places(device: Receiver, candidates: Sequence[tuple[_Candidate,
             if digest_ in wishes.names:
                 _require_place_for_opinion(device, task, bundle, current, actions)
             elif task in current and not wishes.replace:
-                _require_own_place(device, task, bundle, current[task], actions[task])
+                require_own_place(device, task, bundle.signer, current[task], actions[task])
         except EdgeclError as error:
             one.refuse(error)
 
 
-def _require_own_place(device: Receiver, task: str, bundle: Bundle, here: str, action: str) -> None:
+def require_own_place(device: Receiver, task: str, signer: str, here: str, action: str) -> None:
+    """Raise BundleError where a head of another device, or an opinion, has the place of what `signer` has signed.
+
+    here, action: digest in force for the task, and how it came to be.
+    """
     try:
         known = device.bundle(here)
         whose = device.trust.custody(known).signer
@@ -192,7 +196,7 @@ def _require_own_place(device: Receiver, task: str, bundle: Bundle, here: str, a
         known, whose = None, "somebody"
     if action == OPINION:
         why = f"'{task}' is the name of a second opinion here"
-    elif known is None or device.trust.newest_key(known.signer) != device.trust.newest_key(bundle.signer):
+    elif known is None or device.trust.newest_key(known.signer) != device.trust.newest_key(signer):
         why = f"'{task}' is known here as learned by {whose}"
     else:
         return

@@ -41,10 +41,18 @@ def _day(at: float) -> str:
 
 
 @app.command()
-def ls(as_json: JsonOption = False) -> None:
+def ls(
+    remote: Annotated[
+        str | None, typer.Option("--remote", help="What a trusted device has: a peer's name, or HOST:PORT. Nothing is taken.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the tasks in force."""
     from edgecl.importing import OPINION
 
+    if remote is not None:
+        _ls_remote(remote, as_json)
+        return
     with open_device() as edge:
         rows, damaged, actions = [], 0, edge.bank.actions()
         for task, digest in edge.bank.current().items():
@@ -95,6 +103,32 @@ def ls(as_json: JsonOption = False) -> None:
 
 def _accuracy(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "-"
+
+
+def _ls_remote(word: str, as_json: bool) -> None:
+    from edgecl.peering import listing
+    from edgecl.sharing.signing import fingerprint
+
+    with open_device() as edge:
+        found = listing(edge, word)
+    rows = [
+        {
+            "task": offer.task,
+            "bytes": offer.size,
+            "signer": fingerprint(offer.key),
+            "here": "new" if answer.state == "want" else answer.state,
+            "reason": answer.reason,
+            "digest": offer.digest,
+        }
+        for offer, answer in found
+    ]
+    if as_json:
+        print(json.dumps(rows))
+    for row in [] if as_json else rows:
+        here = f"{row['here']} ({row['reason']})" if row["reason"] else row["here"]
+        print(f"{row['task']:24s} {size(int(str(row['bytes']))):>10s}  {row['signer']}  {here}")
+    if not rows and not as_json:
+        print(f"{printable(word, 80)} offers nothing")
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,6 @@ from edgecl.types import task_name
 
 if TYPE_CHECKING:
     from edgecl.exchange import Outcome
-    from edgecl.sharing.transport.base import Transport
 
 
 def _names(given: list[str] | None) -> list[str] | None:
@@ -24,49 +22,47 @@ def _names(given: list[str] | None) -> list[str] | None:
 
 
 Tasks = Annotated[list[str] | None, typer.Argument(help="Tasks. Default: all.", callback=_names)]
-
-
-def _place(word: str) -> Transport:
-    from edgecl.sharing.transport.folder import Folder
-
-    if "://" in word:
-        raise TransferError(f"'{printable(word, 80)}' is no folder; edgecl shares through folders so far, such as a USB stick")
-    return Folder(Path(word).expanduser())
+PLACES = "a peer's name, HOST:PORT, a folder such as a USB stick, or s3://BUCKET/PREFIX"
 
 
 def share(
     tasks: Tasks = None,
-    to: Annotated[list[str] | None, typer.Option("--to", help="Folder, such as a USB stick; several times for more.")] = None,
+    to: Annotated[list[str] | None, typer.Option("--to", help=f"{PLACES}; several times for more.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put heads where other devices can take them (edgecl pull); they say who learned them, and are whole or not there."""
-    from edgecl.exchange import share as run
+    """Give heads to a trusted device, or put them where devices can take them; they say who learned them."""
+    from edgecl.peering import share_to
 
     if not to:
-        raise ConfigError("say where the heads shall go: edgecl share --to FOLDER")
+        raise ConfigError(f"say where the heads shall go: edgecl share --to with {PLACES}")
     failed, refused = [], 0
     with open_device() as edge:
         for word in to:
+            told: list[Outcome] = []
+
+            def tell(outcome: Outcome, word: str = word, told: list[Outcome] = told) -> None:
+                told.append(outcome)
+                _tell(outcome, word, as_json)
+
             try:
-                outcomes = run(edge, _place(word), tasks or ())
+                share_to(edge, word, tasks or (), tell)
             except TransferError as error:  # one stick that is full must not keep the others empty
                 say(str(error))
                 failed.append(word)
                 continue
-            for outcome in outcomes:
-                _tell(outcome, word, as_json)
-                refused += outcome.state == "refused"
-            if not outcomes and not as_json:
+            refused += sum(outcome.state == "refused" for outcome in told)
+            if not told and not as_json:
                 print("the bank is empty; nothing to share")
     if refused:
-        raise BundleError(f"{refused} heads were not shared: no other device would take them")
+        raise BundleError(f"{refused} heads were not shared: they would not be taken")
     if failed:
-        raise TransferError(f"{len(failed)} of {len(to)} places could not be written: {printable(', '.join(failed))}")
+        raise TransferError(f"{len(failed)} of {len(to)} places could not be given all: {printable(', '.join(failed))}")
 
 
 def pull(
     tasks: Tasks = None,
-    source: Annotated[str | None, typer.Option("--from", help="Folder that heads were shared to.")] = None,
+    source: Annotated[str | None, typer.Option("--from", help=f"{PLACES}.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All tasks that are there, as without names.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Also in place of a head that another device learned.")] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Even what takes known tasks' pictures.")] = False,
     name: Annotated[str | None, typer.Option("--as", help="Keep the one named under this name, as a second opinion.")] = None,
@@ -74,10 +70,13 @@ def pull(
     as_json: JsonOption = False,
 ) -> None:
     """Take the heads of trusted signers (edgecl peers) that are new; each is checked before it is put in force."""
-    from edgecl.exchange import pull as run
+    from edgecl.importing import Wishes
+    from edgecl.peering import pull_from
 
     if source is None:
-        raise ConfigError("say where the heads are: edgecl pull --from FOLDER")
+        raise ConfigError(f"say where the heads are: edgecl pull --from with {PLACES}")
+    if every and tasks:
+        raise ConfigError("--all takes all tasks, so it names none; leave one of the two out")
     if name is not None and len(tasks or ()) != 1:
         raise ConfigError("--as names one head: edgecl pull TASK --from FOLDER --as NAME")
     with open_device(rom=rom) as edge:
@@ -85,7 +84,7 @@ def pull(
         def tell(outcome: Outcome) -> None:
             _tell(outcome, source, as_json)
 
-        outcomes = run(edge, _place(source), tasks or (), replace, tell, anyway=anyway, name=name)
+        outcomes = pull_from(edge, source, tasks or (), tell, Wishes(replace=replace, anyway=anyway), name)
     refused = [outcome for outcome in outcomes if outcome.state == "refused"]
     if not outcomes and not as_json:
         print(f"there are no heads in {printable(source)}")

@@ -38,6 +38,10 @@ class Measures:
         self.tasks = Gauge("edgecl_tasks", "Tasks that this device answers for.", registry=self.registry)
         self.bank = Gauge("edgecl_bank_bytes", "Bytes of all bundles, history included.", registry=self.registry)
 
+    def peer(self, way: str, status: int) -> None:
+        """A peer was answered."""
+        self.requests.labels(f"peers {way}", "POST", str(status)).inc()
+
     def watch(self, queued: Callable[[], float], jobs: Callable[[str], float], states: tuple[str, ...]) -> None:
         """Figures that are looked up when they are asked for."""
         Gauge("edgecl_queue_pictures", "Pictures taken and not answered.", registry=self.registry).set_function(queued)

@@ -8,34 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Any
 
-import uvicorn
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
-from edgecl.errors import ConfigError, EdgeclError, PeerRefused, ProtocolError
+from edgecl.device import EdgeDevice
+from edgecl.errors import EdgeclError, PeerRefused, ProtocolError
 from edgecl.serve.guard import Limits, protocol
 from edgecl.serve.replies import App, Receive, Scope, Send
+from edgecl.serve.service import Listener, listen
 from edgecl.sharing import protocol as words
 from edgecl.sharing.inbox import Inbox
 from edgecl.sharing.peer import Host, Receiver, Responder, refusal
 from edgecl.sharing.protocol import MAX_MESSAGE
-from edgecl.sharing.transport.tls import SOCKET_BUFFER, peer_key
+from edgecl.sharing.transport.tls import SOCKET_BUFFER, peer_key, server_context
 
 _CONNECTION = "edgecl.responder"
 _BLOCK = 16 << 10  # bytes that are handed to the inbox at once; what is not there yet is sent again after a power cut
 _SEND_BLOCK = 256 << 10
-_LIMITS = Limits(body=1 << 50, held=1 << 60, connections=64)  # what comes is bounded by what was offered and wanted
-Answer = tuple[int, bytes]
+LIMITS = Limits(body=1 << 50, held=1 << 60, connections=64)  # what comes is bounded by what was offered and wanted
 
 
 class PeerApp:
     """The three ways of `sharing/transport/https.py`, as an ASGI application."""
 
-    def __init__(self, host: Host, inbox: Inbox, ended: Callable[[str, str], None] = lambda sender, what: None) -> None:
-        """ended: told who asked what, for the metrics."""
+    def __init__(self, host: Host, inbox: Inbox, ended: Callable[[str, int], None] = lambda way, status: None) -> None:
+        """ended: told which way was asked and how that ended, for the metrics."""
         self._host, self._inbox, self._ended = host, inbox, ended
         self._dealt: dict[str, tuple[str, object]] = {}
 
@@ -45,15 +44,16 @@ class PeerApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         responder: Responder = scope[_CONNECTION]
-        way = {"/v1/ask": self._ask, "/v1/send": self._send, "/v1/fetch": self._fetch}.get(scope["path"])
+        path, status = scope["path"], 200
+        way = {"/v1/ask": self._ask, "/v1/send": self._send, "/v1/fetch": self._fetch}.get(path)
         try:
             if way is None or scope["method"] != "POST":
-                raise ProtocolError(f"peers POST to /v1/ask, /v1/send and /v1/fetch, not {scope['method']} {scope['path']}")
+                raise ProtocolError(f"peers POST to /v1/ask, /v1/send and /v1/fetch, not {scope['method']} {path}")
             await way(responder, receive, send)
         except EdgeclError as error:
             status = 403 if isinstance(error, PeerRefused) else 400 if isinstance(error, ProtocolError) else 500
             await _reply(send, status, words.encode(refusal(error)))
-        self._ended(responder.sender, scope["path"])
+        self._ended(path if way else "other", status)
 
     async def _ask(self, responder: Responder, receive: Receive, send: Send) -> None:
         await _reply(send, 200, await run_in_threadpool(responder.answer, await _message(receive)))
@@ -138,42 +138,12 @@ class _OnConnection(asyncio.Protocol):
         self.app = with_responder
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket for a `PeerConfig` server: with a small buffer, since what lies in it when the power goes is sent again."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
-        listener.bind((host, port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"peers cannot be served at {host}:{port}: {error.strerror}; give another --listen") from error
-    listener.setblocking(False)
-    return listener
+def listener(app: PeerApp, device: EdgeDevice, sock: socket.socket, limits: Limits = LIMITS) -> Listener:
+    """What serves the peers of a device. sock: from `peers_socket`. Raises IdentityError."""
+    http = type("PeerProtocol", (_OnConnection, protocol(limits, None)), {"peers": app})
+    return Listener("peers", app, sock, tls=server_context(device.home, device.trust.believed), limits=limits, http=http)
 
 
-class PeerConfig(uvicorn.Config):
-    """A uvicorn server for `app` behind `context`."""
-
-    def __init__(self, app: PeerApp, context: ssl.SSLContext, host: str, port: int, limits: Limits = _LIMITS) -> None:
-        http = type("PeerProtocol", (_OnConnection, protocol(limits, None)), {"peers": app})
-        super().__init__(
-            app,  # type: ignore[arg-type]
-            host=host,
-            port=port,
-            http=http,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=int(limits.idle_seconds),
-        )
-        self._context = context
-
-    def load(self) -> None:
-        super().load()
-        self.ssl = self._context
+def peers_socket(host: str, port: int) -> socket.socket:
+    """A bound socket with a small buffer: what lies in it when the power goes is sent again. Raises ConfigError."""
+    return listen(host, port, SOCKET_BUFFER)

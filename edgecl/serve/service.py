@@ -60,7 +60,7 @@ class Listener:
     """A server in front of the device.
 
     hosts: names it may be asked by, as `guard.host_name` gives them; None takes any.   tls: for HTTPS.
-    sock: bound, not yet listening.
+    sock: bound, not yet listening.   http: the class that speaks with a client, in place of `protocol(limits, hosts)`.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Listener:
     hosts: frozenset[str] | None = None
     tls: ssl.SSLContext | None = None
     limits: Limits = field(default_factory=Limits)
+    http: type[asyncio.Protocol] | None = None
 
     @property
     def url(self) -> str:
@@ -105,6 +106,10 @@ class Service:
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """`function(*arguments)` on the device's thread, after what waits there already."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
+
+    def run_here(self, work: Callable[[], T]) -> T:
+        """`run` for another thread than the event loop's: it waits."""
+        return self._worker.submit(work).result()
 
     # -- from start to end
 
@@ -221,7 +226,7 @@ def server(listener: Listener) -> uvicorn.Server:
 
     settings = uvicorn.Config(
         listener.app,
-        http=protocol(listener.limits, listener.hosts),
+        http=listener.http or protocol(listener.limits, listener.hosts),
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -240,13 +245,18 @@ def server(listener: Listener) -> uvicorn.Server:
     return Quiet(settings)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes a free one. Raises ConfigError when the address cannot be had."""
+def listen(host: str, port: int, buffer: int = 0) -> socket.socket:
+    """A bound socket; port 0 takes a free one. buffer: bytes that it may receive ahead; 0: the system's choice.
+
+    Raises ConfigError when the address cannot be had.
+    """
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(family, kind, number)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if buffer:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)  # those that it accepts have it too
             sock.bind(address)
             sock.setblocking(False)
         except BaseException:

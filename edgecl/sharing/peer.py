@@ -24,6 +24,7 @@ from edgecl.sharing.protocol import (
     Done,
     Dones,
     Glance,
+    Hello,
     Message,
     Offers,
     Refusal,
@@ -32,6 +33,7 @@ from edgecl.sharing.protocol import (
     Verdict,
     Wants,
 )
+from edgecl.sharing.succession import Succession
 from edgecl.sharing.trust import Offer
 from edgecl.text import printable
 
@@ -42,6 +44,12 @@ AT_ONCE = 32 << 20  # bytes of bundles that are held in memory and committed tog
 
 class Host(Protocol):
     """What a device is for a conversation; `edgecl.exchange` makes one of an EdgeDevice."""
+
+    def chain(self) -> Sequence[Succession]:
+        """How it came to its key."""
+
+    def meet(self, sender: str, chain: Sequence[Succession]) -> None:
+        """Know `sender` by the key that it shows now, if `chain` leads there from one that is known. Raises BundleError."""
 
     def require(self, sender: str) -> None:
         """Raise PeerRefused unless the device of that key may speak to this one; asked again and again."""
@@ -188,8 +196,9 @@ class Responder:
     def answer(self, data: bytes) -> bytes:
         """The answer to one message. Never raises for what a peer says: it is then a Refusal."""
         try:
-            self._host.require(self.sender)
             said = protocol.decode(data)
+            if not isinstance(said, Hello):
+                self._host.require(self.sender)
             self._talk.hear(Side.INITIATOR, said)
         except TransferError as error:
             return protocol.encode(refusal(error))
@@ -201,6 +210,10 @@ class Responder:
         return protocol.encode(answer)
 
     def _answer(self, said: Message) -> Message:
+        if isinstance(said, Hello):
+            self._host.meet(self.sender, said.chain)
+            self._host.require(self.sender)
+            return Hello(tuple(self._host.chain()))
         if isinstance(said, Glance):
             return Verdict(self._dealt.get(self.sender) == (said.summary, self._host.stamp()))
         if isinstance(said, Offers):
@@ -255,6 +268,12 @@ def refusal(error: EdgeclError) -> Refusal:
 
 
 # -- speaking first
+
+
+def greet(host: Host, channel: Channel) -> None:
+    """Make each other's present keys known, where one knows the other by a former one. Raises TransferError, BundleError."""
+    answer = _said(Conversation(), channel, Hello(tuple(host.chain())), Hello)
+    host.meet(channel.key, answer.chain)
 
 
 def push(host: Host, channel: Channel, offers: Sequence[Offer], tell: Callable[[Offer, Done], None]) -> None:

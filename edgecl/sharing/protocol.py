@@ -4,9 +4,11 @@ One speaks first (the initiator), the other answers (the responder), in turns. T
 it is wanted, sends that, and is told what became of it. To pull, it asks, is offered, says what it wants, and is sent that.
 
     state     who speaks   says               then
-    ready     initiator    Glance             glanced    is what I have what you saw of me last?
+    ready     initiator    Hello              greeted    I am who had those keys before; where the other does not know it
+                           Glance             glanced    is what I have what you saw of me last?
                            Offers             offered
                            Ask                asked
+    greeted   responder    Hello              ready
     glanced   responder    Verdict            ready
     offered   responder    Answers            answered   of each: wanted, known, refused
     answered  initiator    the stream         sent       of all that is wanted; or what it may say when ready
@@ -30,9 +32,11 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any
 
-from edgecl.errors import ConfigError, ProtocolError
+from edgecl.errors import BundleError, ConfigError, ProtocolError
 from edgecl.sharing.bundle import MAX_SEQUENCE
 from edgecl.sharing.chunks import MOST_NAMED, Want
+from edgecl.sharing.succession import MOST as MOST_SUCCESSIONS
+from edgecl.sharing.succession import Succession, from_values, to_values
 from edgecl.sharing.trust import Offer
 from edgecl.text import printable
 from edgecl.types import task_name
@@ -44,6 +48,13 @@ _LONGEST = 1000  # characters of a sentence from a peer
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[0-9a-f]{32}")
 _WORD = re.compile(r"[a-z-]{0,40}")
+
+
+@dataclass(frozen=True)
+class Hello:
+    """How the speaker came to the key that it shows, oldest first; empty for a first key."""
+
+    chain: tuple[Succession, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,7 +141,7 @@ class Stream:
     """Stands in the table for a stream of parts, which is no JSON."""
 
 
-Message = Glance | Verdict | Offers | Answers | Ask | Wants | Dones | Refusal
+Message = Hello | Glance | Verdict | Offers | Answers | Ask | Wants | Dones | Refusal
 
 
 class Side(Enum):
@@ -144,6 +155,7 @@ class State(StrEnum):
     """Where a conversation stands."""
 
     READY = "ready"
+    GREETED = "greeted"
     GLANCED = "glanced"
     OFFERED = "offered"
     ANSWERED = "answered"
@@ -153,9 +165,15 @@ class State(StrEnum):
     WANTED = "wanted"
 
 
-_START: Mapping[type, State] = {Glance: State.GLANCED, Offers: State.OFFERED, Ask: State.ASKED}
+_START: Mapping[type, State] = {
+    Hello: State.GREETED,
+    Glance: State.GLANCED,
+    Offers: State.OFFERED,
+    Ask: State.ASKED,
+}
 TABLE: Mapping[State, tuple[Side, Mapping[type, State]]] = {
     State.READY: (Side.INITIATOR, _START),
+    State.GREETED: (Side.RESPONDER, {Hello: State.READY, Refusal: State.READY}),
     State.GLANCED: (Side.RESPONDER, {Verdict: State.READY, Refusal: State.READY}),
     State.OFFERED: (Side.RESPONDER, {Answers: State.ANSWERED, Refusal: State.READY}),
     State.ANSWERED: (Side.INITIATOR, {**_START, Stream: State.SENT}),
@@ -224,7 +242,7 @@ def decode(data: bytes) -> Message:
         found = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
         ((kind, body),) = found.items()
         return _READERS[kind](body)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError, BundleError) as error:
         raise ProtocolError(f"a message cannot be read: {type(error).__name__}: {printable(str(error), 200)}") from error
 
 
@@ -244,6 +262,7 @@ def _want_body(want: Want) -> list[Any]:
 
 
 _BODY: Mapping[type, Callable[[Any], Any]] = {
+    Hello: lambda m: to_values(m.chain),
     Glance: lambda m: m.summary,
     Verdict: lambda m: m.same,
     Offers: _offers_body,
@@ -365,6 +384,7 @@ def _read_ask(body: Any) -> Ask:
 
 
 _READERS: Mapping[str, Callable[[Any], Message]] = {
+    "hello": lambda body: Hello(tuple(from_values(_list(body, MOST_SUCCESSIONS)))),
     "glance": lambda body: Glance(_text(body, _DIGEST)),
     "verdict": _read_verdict,
     "offers": _read_offers,

@@ -26,6 +26,7 @@ KEY_FILE = "identity.pem"
 PUBLIC_FILE = "identity.pub"
 _DOMAIN = b"edgecl bundle 1\0"  # what is signed for one purpose means nothing for another
 _NOTES = re.compile(rb"key ([0-9a-f]{64})\nsuccessions ([^\n]*)\n-----BEGIN ")
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]{1,4000}-----END CERTIFICATE-----\n")
 
 
 def fingerprint(key: str) -> str:
@@ -130,6 +131,14 @@ def notes(home: Path) -> tuple[str, bytes] | None:
     return (found[1].decode(), found[2]) if found else None
 
 
+def crossings(home: Path) -> bytes:
+    """Certificates (PEM), newest first, by which each former key of that home vouches for the next in a TLS handshake."""
+    try:
+        return b"".join(_CERTIFICATE.findall((home / KEY_FILE).read_bytes()))
+    except OSError:
+        return b""
+
+
 def identity(home: Path, passphrase: str | None = None) -> Signer:
     """The key in `home`, made on first use. passphrase: None takes $EDGECL_PASSPHRASE.
 
@@ -153,14 +162,17 @@ def identity(home: Path, passphrase: str | None = None) -> Signer:
         raise IdentityError(f"the key of this device, {path}, cannot be used: {error.strerror}") from error
 
 
-def replace_key(home: Path, signer: Signer, successions: bytes, passphrase: str | None = None) -> None:
+def replace_key(home: Path, signer: Signer, successions: bytes, crossing: bytes = b"", passphrase: str | None = None) -> None:
     """Put `signer` in place of the key in `home`, with the successions that lead to it (one line): both or neither.
+
+    crossing: a certificate (PEM) of the new key by the former one, put before those that are there.
 
     The former key's file is no longer there afterwards. Its bytes may be, until the disk uses them again: on flash nothing can
     be overwritten in place. passphrase: None takes $EDGECL_PASSPHRASE. Raises IdentityError; the former key is then as it was.
     """
     path, phrase = home / KEY_FILE, os.environ.get(PASSPHRASE, "") if passphrase is None else passphrase
-    data = b"key %s\nsuccessions %s\n%s" % (signer.key.encode(), successions, signer.to_pem(phrase))
+    notes_ = b"key %s\nsuccessions %s\n" % (signer.key.encode(), successions)
+    data = notes_ + signer.to_pem(phrase) + crossing + crossings(home)
     if not _NOTES.match(data):
         raise ValueError("successions must be one line")
     try:

@@ -18,6 +18,7 @@ from edgecl.rom.image import RomImage
 from edgecl.sharing import peers, signing, succession
 from edgecl.sharing.bundle import Bundle, digest, from_bytes
 from edgecl.sharing.succession import Succession
+from edgecl.sharing.transport import tls
 from edgecl.sharing.trust import Offer, Peer, Seen, Standing, judge
 from edgecl.text import printable
 
@@ -326,7 +327,7 @@ class TrustStore:
         except OSError as error:
             raise IdentityError(f"{begun} cannot be written: {error.strerror}; nothing was changed") from error
         chain.append(succession.hand_over(old, new, len(chain) + 1))
-        signing.replace_key(self.home, new, succession.to_json(chain))
+        signing.replace_key(self.home, new, succession.to_json(chain), tls.crossing(old, new.key))
         return old.key, False
 
     def _sign_again(self) -> list[str]:

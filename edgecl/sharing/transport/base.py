@@ -52,12 +52,18 @@ class Transport(ABC):
     def put(self, data: bytes) -> bool:
         """Have the bundle there, durably and whole; False when it was there before. Raises TransferError."""
         digest = hashlib.sha256(data).hexdigest()
+        if self._has(digest, data):
+            return False
+        self._write(digest, data)
+        return True
+
+    def _has(self, digest: str, data: bytes) -> bool:
+        """Whether those bytes are there, whole. A leaf that can tell without fetching them all overrides this."""
         try:
             self.get(digest, len(data))
         except TransferError:  # it is not there, or damaged
-            self._write(digest, data)
-            return True
-        return False
+            return False
+        return True
 
     def note(self, key: str, limit: int) -> bytes | None:
         """What is noted there of the device with that public key; None: nothing. Raises TransferError, for a long one too."""

@@ -13,40 +13,57 @@ import secrets
 import ssl
 import tempfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from edgecl.errors import TransferError
-from edgecl.sharing.signing import Signer
+from edgecl.sharing.signing import Signer, crossings, identity, public_key
 
 SOCKET_BUFFER = 16 << 10  # bytes, at either end: what lies in them when the power goes is sent again; a chunk, with all else
 _NO_CHECK_TIME = 0x20_0000  # X509_V_FLAG_NO_CHECK_TIME, which Python's ssl does not name
 _FIRST, _LAST = datetime.datetime(1950, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59)
 
 
-def server_context(signer: Signer, believed: Callable[[], tuple[object, Iterable[str]]]) -> ssl.SSLContext:
-    """For a server that only the keys in `believed` get to speak to.
+def server_context(home: Path, believed: Callable[[], tuple[object, Iterable[str]]]) -> ssl.SSLContext:
+    """For a server with the key of `home` that only the keys in `believed` get to speak to.
 
-    believed: (stamp, keys), asked at each new connection; the keys are looked at again when the stamp differs. Connections that
-    are open already are the caller's to judge.
+    believed: (stamp, keys), asked at each new connection; all is made anew when the stamp or the home's key differs.
+    Connections that are open already are the caller's to judge. Raises IdentityError.
     """
-    stamp, keys = believed()
-    now = (stamp, _context(ssl.PROTOCOL_TLS_SERVER, signer, keys))
-    outer = _context(ssl.PROTOCOL_TLS_SERVER, signer, ())
+
+    def stamped() -> tuple[object, Iterable[str]]:
+        stamp, keys = believed()
+        return (stamp, public_key(home)), keys
+
+    def made(keys: Iterable[str]) -> ssl.SSLContext:
+        return _context(ssl.PROTOCOL_TLS_SERVER, identity(home), keys, crossings(home))
+
+    stamp, keys = stamped()
+    now = (stamp, made(keys))
+    outer = made(())
 
     def choose(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         nonlocal now
-        stamp, keys = believed()
+        stamp, keys = stamped()
         if stamp != now[0]:
-            now = (stamp, _context(ssl.PROTOCOL_TLS_SERVER, signer, keys))
+            now = (stamp, made(keys))
         connection.context = now[1]
 
     outer.sni_callback = choose  # type: ignore[assignment]  # OpenSSL asks it for every connection, with a name or without
     return outer
 
 
-def client_context(signer: Signer, keys: Iterable[str]) -> ssl.SSLContext:
-    """For a client that speaks to nobody but these keys."""
-    return _context(ssl.PROTOCOL_TLS_CLIENT, signer, keys)
+def client_context(signer: Signer, keys: Iterable[str], vouched: bytes = b"") -> ssl.SSLContext:
+    """For a client that speaks to nobody but these keys, and those that they vouch for. vouched: its own `crossings`."""
+    return _context(ssl.PROTOCOL_TLS_CLIENT, signer, keys, vouched)
+
+
+def crossing(old: Signer, new: str) -> bytes:
+    """A certificate (PEM) by which a former key vouches for the one that has taken its place."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    data: bytes = old.certify(_builder(new, new, old.key, ca=True)).public_bytes(Encoding.PEM)
+    return data
 
 
 def peer_key(connection: Any) -> str:
@@ -78,7 +95,7 @@ def first_look(host: str, port: int, patience: float = 10.0) -> str:
         raise TransferError(f"{host}:{port} does not answer as a device: {error}; is `edgecl serve` running there?") from error
 
 
-def _context(side: Any, signer: Signer, keys: Iterable[str]) -> ssl.SSLContext:
+def _context(side: Any, signer: Signer, keys: Iterable[str], vouched: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(side)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname, context.verify_mode = False, ssl.CERT_REQUIRED
@@ -86,13 +103,13 @@ def _context(side: Any, signer: Signer, keys: Iterable[str]) -> ssl.SSLContext:
     context.set_ecdh_curve("X25519")  # one round trip, and no kilobyte of post-quantum key for a chat of two kilobytes
     if side == ssl.PROTOCOL_TLS_SERVER:
         context.num_tickets = 0  # a resumed session would outlive a revocation
-    _present(context, signer)
+    _present(context, signer, vouched)
     if roots := b"".join(_root(key) for key in keys):
         context.load_verify_locations(cadata=roots)
     return context
 
 
-def _present(context: ssl.SSLContext, signer: Signer) -> None:
+def _present(context: ssl.SSLContext, signer: Signer, vouched: bytes) -> None:
     """Load certificate and key. OpenSSL reads files only: the key lies in one for a moment, under a passphrase of its own."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -101,7 +118,7 @@ def _present(context: ssl.SSLContext, signer: Signer) -> None:
     handle, path = tempfile.mkstemp()
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(signer.to_pem(phrase) + leaf.public_bytes(Encoding.PEM))
+            file.write(signer.to_pem(phrase) + leaf.public_bytes(Encoding.PEM) + vouched)
         context.load_cert_chain(path, password=phrase)
     finally:
         os.unlink(path)

@@ -257,7 +257,20 @@ def test_a_service_that_is_stopped_answers_what_it_is_working_on(
     home: Path, tiny_rom: Path, learned: EdgeDevice, picture: bytes
 ) -> None:
     """As a process, with SIGTERM in the middle of a load: every request begun is answered, or never was taken."""
-    command = [sys.executable, "-m", "edgecl", "serve", "--api", "127.0.0.1:0", "--rom", str(tiny_rom), "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "edgecl",
+        "serve",
+        "--listen",
+        "off",
+        "--api",
+        "127.0.0.1:0",
+        "--rom",
+        str(tiny_rom),
+        "--threads",
+        "1",
+    ]
     ready = home / "ready"
     process = subprocess.Popen(
         [*command, "--ready-file", str(ready)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}

@@ -77,18 +77,30 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_served_is_refused_with_a_sentence(home: Path, words: tuple[str, ...], said: str) -> None:
-    done = edgecl("serve", *words)
+    done = edgecl("serve", "--listen", "off", *words)
     assert done.returncode == 2 and said in done.stderr, done.stderr
 
 
 def test_a_port_that_is_taken_is_named_before_the_rom_is_opened(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = edgecl("serve", "--api", f"127.0.0.1:{taken.getsockname()[1]}", "--rom", home / "none")
+        done = edgecl("serve", "--listen", "off", "--api", f"127.0.0.1:{taken.getsockname()[1]}", "--rom", home / "none")
     assert done.returncode == 2 and "cannot listen" in done.stderr
 
 
 def test_off_loopback_it_asks_for_a_token_and_says_that_it_travels_in_the_clear(home: Path, tiny_rom: Path) -> None:
-    command = [sys.executable, "-m", "edgecl", "serve", "--api", "0.0.0.0:0", "--insecure", "--rom", str(tiny_rom)]
+    command = [
+        sys.executable,
+        "-m",
+        "edgecl",
+        "serve",
+        "--listen",
+        "off",
+        "--api",
+        "0.0.0.0:0",
+        "--insecure",
+        "--rom",
+        str(tiny_rom),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
     assert process.stdout
     port = process.stdout.readline().strip().rpartition(":")[2]

@@ -147,7 +147,7 @@ def test_a_body_that_is_not_said_to_be_json_is_refused_as_a_foreign_page_would_s
 
 
 def test_a_service_that_is_stopped_stops_its_job_and_leaves_nothing_half(home: Path, tiny_rom: Path, pictures: Path) -> None:
-    command = [sys.executable, "-m", "edgecl", "serve", "--api", "127.0.0.1:0", "--rom", str(tiny_rom)]
+    command = [sys.executable, "-m", "edgecl", "serve", "--listen", "off", "--api", "127.0.0.1:0", "--rom", str(tiny_rom)]
     service = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert service.stdout
     url = service.stdout.readline().removeprefix("ready ").strip()

@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from edgecl.device import EdgeDevice
 from edgecl.errors import PeerRefused, ProtocolError, TransferError
 from edgecl.peering import Station, fetch, give, inbox
 from edgecl.serve.guard import Limits
-from edgecl.serve.peers import PeerApp, PeerConfig
+from edgecl.serve.peers import PeerApp, listener, peers_socket
+from edgecl.serve.service import server
 from edgecl.sharing.protocol import MAX_MESSAGE, Ask, Refusal, decode, encode
 from edgecl.sharing.signing import Signer, fingerprint
 from edgecl.sharing.transport.https import Https
@@ -61,19 +63,20 @@ def serving() -> Iterator[Callable[..., str]]:
     """Starts servers: serving(device) gives HOST:PORT."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def start(edge: EdgeDevice, signer: Signer | None = None, limits: Limits = QUICK) -> str:
-        context = server_context(signer or edge.trust.signer, edge.trust.believed)
-        server = uvicorn.Server(PeerConfig(PeerApp(Station(edge), inbox(edge)), context, "127.0.0.1", 0, limits))
-        thread = threading.Thread(target=server.run, daemon=True)
+    def start(edge: EdgeDevice, tls: ssl.SSLContext | None = None, limits: Limits = QUICK) -> str:
+        sock = peers_socket("127.0.0.1", 0)
+        one = listener(PeerApp(Station(edge), inbox(edge)), edge, sock, limits)
+        running_one = server(one if tls is None else replace(one, tls=tls))
+        thread = threading.Thread(target=running_one.run, args=([sock],), daemon=True)
         thread.start()
-        while not server.started and thread.is_alive():
+        while not running_one.started and thread.is_alive():
             threading.Event().wait(0.01)
-        running.append((server, thread))
-        return f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        running.append((running_one, thread))
+        return f"127.0.0.1:{sock.getsockname()[1]}"
 
     yield start
-    for server, thread in running:
-        server.should_exit = True
+    for one, thread in running:
+        one.should_exit = True
         thread.join(20)
 
 
@@ -118,9 +121,12 @@ def _parts(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def test_a_man_in_the_middle_with_another_certificate(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+def test_a_man_in_the_middle_with_another_certificate(
+    a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str], tmp_path: Path
+) -> None:
     """He has a key that b trusts even, but not b's: nothing is sent to him."""
-    at = serving(b, signer=Signer.fresh())
+    (tmp_path / "mallory").mkdir()
+    at = serving(b, tls=server_context(tmp_path / "mallory", b.trust.believed))
     with https(at, a, b.trust.signer.key) as channel, pytest.raises(TransferError, match="shows another key than") as refused:
         give(a, channel)
     assert fingerprint(b.trust.signer.key) in str(refused.value)
@@ -144,16 +150,9 @@ def test_a_certificate_that_names_another_key_is_not_believed(
         file.write(inner.to_pem() + leaf.public_bytes(Encoding.PEM))
         file.flush()
         context.load_cert_chain(file.name)
-    server = uvicorn.Server(PeerConfig(PeerApp(Station(b), inbox(b)), context, "127.0.0.1", 0, QUICK))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started and thread.is_alive():
-        threading.Event().wait(0.01)
-    at = f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    at = serving(b, tls=context)
     with https(at, a, b.trust.signer.key, mallory.key) as channel, pytest.raises(TransferError):
         give(a, channel)
-    server.should_exit = True
-    thread.join(20)
 
 
 def test_a_stranger_does_not_get_through_the_handshake(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
@@ -301,7 +300,7 @@ def test_a_server_that_is_gone_and_one_that_is_none(a: EdgeDevice, b: EdgeDevice
 
 def test_a_server_that_answers_for_ever(a: EdgeDevice, b: EdgeDevice) -> None:
     """It has the right key, and sends: bounded by size, and by pace on a clock that the test moves."""
-    context = server_context(b.trust.signer, b.trust.believed)
+    context = server_context(b.home, b.trust.believed)
 
     def answer(listener: socket.socket, head: bytes, body: bytes) -> None:
         with closing(listener.accept()[0]) as plain, closing(context.wrap_socket(plain, server_side=True)) as connection:
