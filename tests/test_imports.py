@@ -70,6 +70,7 @@ OPTIONAL = (
     "moto",
 )
 NEEDS = {
+    "edgecl.sharing.transport.https": "MissingDependency",
     "edgecl.rom.torch_compat": "torch",
     "export.backbones": "MissingDependency",
     "export.onnx_graph": "onnx",

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from asyncio import to_thread
+from collections.abc import Callable, Iterator
 from typing import Any
-
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
 from edgecl.device import EdgeDevice
 from edgecl.errors import EdgeclError, PeerRefused, ProtocolError
@@ -56,10 +55,10 @@ class PeerApp:
         self._ended(path if way else "other", status)
 
     async def _ask(self, responder: Responder, receive: Receive, send: Send) -> None:
-        await _reply(send, 200, await run_in_threadpool(responder.answer, await _message(receive)))
+        await _reply(send, 200, await to_thread(responder.answer, await _message(receive)))
 
     async def _send(self, responder: Responder, receive: Receive, send: Send) -> None:
-        receiver = await run_in_threadpool(responder.receive)
+        receiver = await to_thread(responder.receive)
         try:
             outcome = await self._received(receiver, receive)
         except EdgeclError as error:
@@ -73,24 +72,25 @@ class PeerApp:
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    await run_in_threadpool(receiver.feed, bytes(block))  # for the next time
+                    await to_thread(receiver.feed, bytes(block))  # for the next time
                     raise ProtocolError("the connection broke off; what came is kept")
                 block += message.get("body", b"")
                 more = message.get("more_body", False)
                 if len(block) >= _BLOCK or not more:
-                    await run_in_threadpool(receiver.feed, bytes(block))
+                    await to_thread(receiver.feed, bytes(block))
                     block.clear()
-            return await run_in_threadpool(receiver.end)
+            return await to_thread(receiver.end)
 
     async def _fetch(self, responder: Responder, receive: Receive, send: Send) -> None:
-        stream = await run_in_threadpool(responder.stream, await _message(receive))
+        stream = await to_thread(responder.stream, await _message(receive))
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        async for block in iterate_in_threadpool(_blocks(stream)):
+        blocks = _blocks(stream)
+        while block := await to_thread(next, blocks, b""):
             await send({"type": "http.response.body", "body": block, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 
-def _blocks(stream: Any) -> Any:
+def _blocks(stream: Iterator[bytes]) -> Iterator[bytes]:
     block = bytearray()
     for part in stream:
         block += part

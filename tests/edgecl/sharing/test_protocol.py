@@ -21,6 +21,7 @@ from edgecl.sharing.protocol import (
     Done,
     Dones,
     Glance,
+    Hello,
     Offers,
     Refusal,
     Side,
@@ -32,6 +33,8 @@ from edgecl.sharing.protocol import (
     encode,
     summary,
 )
+from edgecl.sharing.signing import Signer
+from edgecl.sharing.succession import hand_over
 from edgecl.sharing.trust import Offer
 
 A, B, KEY, ROM = "a" * 64, "b" * 64, "c" * 64, "d" * 64
@@ -39,6 +42,7 @@ BIRDS = Offer("birds", A, 1000, KEY, 7, ROM, "lite0", "fp32")
 CARS = Offer("cars", B, 2000, KEY, 8, ROM, "lite0", "fp32")
 WANT = Want(10, "e" * 32, frozenset({"f" * 32}))
 SAID = {
+    Hello: Hello((hand_over(Signer.fresh(), Signer.fresh(), 1),)),
     Glance: Glance(summary([A, B])),
     Verdict: Verdict(True),
     Offers: Offers((BIRDS, CARS)),
@@ -172,6 +176,10 @@ def altered(field: str, value: object, at: tuple[int, ...] = ()) -> dict:
         [],
         None,
         {"ask": 1},
+        {"hello": None},
+        {"hello": [{}]},
+        {"hello": [{"old": KEY, "new": KEY, "number": 1, "signature": "x", "proof": "y"}]},
+        {"hello": [None] * 10_000},
         {"verdict": 1},
         {"glance": "x"},
         {"answers": [["want", 1, "", []]]},
