@@ -86,7 +86,7 @@ NEEDS = {
     **{f"edgecl.heads.parts.{name}": "MissingDependency" for name in ("crossfit", "folded", "paper", "training")},
     "edgecl.heads.parts.views": "torch",
     "edgecl.learners.finetune": "MissingDependency",
-    **{f"edgecl.serve.{name}": "MissingDependency" for name in ("api", "measures", "service")},
+    **{f"edgecl.serve.{name}": "MissingDependency" for name in ("api", "measures", "peers", "service")},
 }
 
 
