@@ -4,6 +4,8 @@ The pictures of a known task are its sketch, where it was learned here, else dra
 judged as if its task had been learned without it (`mapping.left_out`): asked plainly, a task keeps the pictures it was
 made from, and even its twin seems to take none. Whatever mapper serves, the default one judges: every bundle can have its
 anchor, and tasks collide because their pictures are alike, for every mapper.
+
+Tasks that came from one device are not held against each other: there they stand side by side, as their owner wants them.
 """
 
 from __future__ import annotations
@@ -33,28 +35,30 @@ class Known:
     """A task, and pictures of it to ask about.
 
     features: (n, d).   counts: (n,), pictures that each one's class had.   seen: whether they are a sketch of real ones.
+    maker: the key of the device that it came from, as it signs today; "" for one that nobody signed.
     """
 
     anchor: Arrays
     features: Floats
     counts: Floats
     seen: bool
+    maker: str = ""
 
 
-def known(bundle: Bundle, data: bytes | None, width: int) -> Known:
-    """The task of a bundle. data: its sketch, where there is one.
+def known(bundle: Bundle, data: bytes | None, width: int, maker: str = "") -> Known:
+    """The task of a bundle. data: its sketch, where there is one.   maker: as in `Known`.
 
     Raises BundleError for a bundle without an anchor for the default mapper, or a sketch that is none.
     """
     anchor = bundle.anchor(MAPPER)
     if data is not None:
         sketch = sketches.read(data, width)
-        return Known(anchor, sketch.features, sketch.counts, True)
+        return Known(anchor, sketch.features, sketch.counts, True, maker)
     features, groups = Mahalanobis.draw(anchor, _DRAWN)
     counts = per_class(bundle)
     known_counts = counts is not None and len(counts) == len(anchor["means"])
     shown = counts[groups] if counts is not None and known_counts else np.full(len(groups), _COUNT)
-    return Known(anchor, features, shown.astype(np.float32), False)
+    return Known(anchor, features, shown.astype(np.float32), False, maker)
 
 
 def per_class(bundle: Bundle) -> Ints | None:
@@ -91,15 +95,18 @@ def check(there: Mapping[str, Known], new: Mapping[str, Known], limit: float, wi
 def _shares(there: Mapping[str, Known], new: Mapping[str, Known], width: int) -> dict[str, dict[str, float]]:
     staying = {task: one for task, one in there.items() if task not in new}
     found: dict[str, dict[str, float]] = {name: {} for name in new}
-    if len(staying) + len(new) < 2:
+    everyone = {**staying, **new}
+    makers = {one.maker for one in new.values()}
+    asked = {task: one for task, one in everyone.items() if makers - {one.maker} or not one.maker}
+    if len(everyone) < 2 or not asked:
         return found
-    before = _answers(there, staying, width)
-    after = _answers({**staying, **new}, {**staying, **new}, width)
+    before = _answers(there, {task: one for task, one in staying.items() if task in asked}, width)
+    after = _answers(everyone, asked, width)
     turn = {name: number for number, name in enumerate(new)}
     for task in after:
         own = before[task] == task if task in before else np.ones(len(after[task]), np.bool_)
         for name in set(after[task][own].tolist()) & set(turn):
-            if turn[name] > turn.get(task, -1):
+            if turn[name] > turn.get(task, -1) and (new[name].maker != everyone[task].maker or not new[name].maker):
                 found[name][task] = float((own & (after[task] == name)).mean())
     return found
 

@@ -102,7 +102,7 @@ class EdgeDevice:
         self.trust = TrustStore(self.home, self.bank, say)
         self._say = say
         self._rom: Rom | None = None
-        self._seen: tuple[tuple[int, int], tuple[int, int]] | None = None
+        self._seen: tuple[tuple[int, int], object] | None = None
         self._bundles: dict[str, Bundle] = {}  # by digest, those in force
         self._tasks: dict[str, str] = {}  # task -> digest, those in force and of this ROM
         self._opinions: dict[str, str] = {}  # name -> digest of the second opinions, likewise
@@ -533,13 +533,15 @@ class EdgeDevice:
         self.refresh()
         found: dict[str, Known] = {}
         for task, digest in self._tasks.items():
-            if collisions.MAPPER not in self._bundles[digest].anchors:
+            bundle = self._bundles[digest]
+            if collisions.MAPPER not in bundle.anchors:
                 continue
+            maker = self.trust.newest_key(bundle.signer)
             try:
-                found[task] = collisions.known(self._bundles[digest], self.bank.sketch(digest), self.rom.width)
+                found[task] = collisions.known(bundle, self.bank.sketch(digest), self.rom.width, maker)
             except BundleError as error:  # a sketch that cannot be read is as good as none
                 self._say(f"'{task}': {error}")
-                found[task] = collisions.known(self._bundles[digest], None, self.rom.width)
+                found[task] = collisions.known(bundle, None, self.rom.width, maker)
         return found, {task: self._bundles[digest].head.classes for task, digest in self._tasks.items()}
 
     def merge(self, task: str, other: Bundle) -> Generation:

@@ -224,7 +224,8 @@ def _check(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wi
         if one.result.digest in wishes.names:
             continue
         try:
-            new[one.result.task] = collisions.known(bundle, None, device.rom.width)
+            maker = device.trust.newest_key(bundle.signer)
+            new[one.result.task] = collisions.known(bundle, None, device.rom.width, maker)
         except EdgeclError as error:
             one.refuse(error)
     limit = 1.0 if wishes.anyway else device.limit

@@ -141,7 +141,7 @@ class Station(Host):
         return done
 
     def stamp(self) -> object:
-        return self._device.bank.version(), self._device.trust.stamp(), self._device.trust.own_key
+        return self._device.bank.version(), self._device.trust.stamp()
 
 
 def _state(error: EdgeclError) -> str:

@@ -29,6 +29,7 @@ class Inbox:
     def __init__(self, folder: Path, most: int = 4 * MAX_BYTES) -> None:
         self.folder, self._most = folder, most
         self._open: set[Path] = set()
+        self._free = 0  # bytes that may come before it is looked at again what lies there
         self._lock = threading.Lock()
 
     def begun(self, digest: str, sender: str) -> Want:
@@ -48,7 +49,9 @@ class Inbox:
         with self._lock:
             if path in self._open:
                 raise PeerRefused(f"bundle {digest[:12]} is being sent by the same device already; try again later", "busy")
-            self._make_room(size, path)
+            if self._free < size:
+                self._make_room(size, path)
+            self._free -= size
             self._open.add(path)
         try:
             return Arrival(self, path, digest, size, offset)
@@ -79,11 +82,12 @@ class Inbox:
         taken = sum(length for _, length, _ in files)
         for _, length, path in sorted(files):
             if taken + size <= self._most:
-                return
+                break
             if path not in self._open and path != own:
                 with contextlib.suppress(OSError):
                     path.unlink()
                     taken -= length
+        self._free = self._most - taken
 
 
 class Arrival:

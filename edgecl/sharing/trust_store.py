@@ -61,6 +61,7 @@ class TrustStore:
     def __init__(self, home: Path, bank: HeadBank, say: Callable[[str], None] = lambda line: None) -> None:
         self.home, self._bank, self._say = home, bank, say
         self._signer: signing.Signer | None = None
+        self._holders: tuple[object, dict[str, Peer]] | None = None  # as of a stamp
 
     @property
     def signer(self) -> signing.Signer:
@@ -99,7 +100,11 @@ class TrustStore:
 
     def holders(self) -> dict[str, Peer]:
         """By key, present ones and former: this device and all peers."""
-        return {key: peer for peer in (*self.peers.values(), self.here) for key in peer.line if key}
+        stamp, held = self.stamp(), self._holders
+        if held is None or held[0] != stamp:
+            held = stamp, {key: peer for peer in (*self.peers.values(), self.here) for key in peer.line if key}
+            self._holders = held
+        return held[1]
 
     def newest_key(self, key: str) -> str:
         """The key that whoever holds `key` signs with today: what tells whether two bundles are of one device."""
@@ -111,13 +116,14 @@ class TrustStore:
         """By name. Raises ConfigError when the file cannot be meant."""
         return peers.load(self.home)
 
-    def stamp(self) -> tuple[int, int]:
-        """A value that differs after any change to `peers.toml`."""
-        try:
-            found = os.stat(self.home / peers.PEERS_FILE)
-        except OSError:
-            return (0, 0)
-        return found.st_mtime_ns, found.st_size
+    def stamp(self) -> object:
+        """A value that differs after any change to `peers.toml` or to this device's key."""
+        found = []
+        for name in (peers.PEERS_FILE, signing.KEY_FILE):
+            with contextlib.suppress(OSError):
+                facts = os.stat(self.home / name)
+                found.append((name, facts.st_ino, facts.st_mtime_ns, facts.st_size))
+        return tuple(found)
 
     # -- signing
 

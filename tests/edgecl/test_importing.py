@@ -34,6 +34,14 @@ def b(device: Callable[..., EdgeDevice], tmp_path: Path, a: EdgeDevice) -> Itera
     yield edge
 
 
+@pytest.fixture
+def c(device: Callable[..., EdgeDevice], tmp_path: Path, a: EdgeDevice, b: EdgeDevice) -> EdgeDevice:
+    """Trusted by b; it signs what is said to be its own."""
+    edge = device(tmp_path / "c", threads=1)
+    b.trust.trust(Peer("c", edge.trust.signer.key))
+    return edge
+
+
 def half(pictures_task, task: str, which: int) -> tuple[list[Path], list[int], list[str]]:
     """Every second training picture of a task."""
     classes = sorted(path.name for path in (pictures_task[task] / "train").iterdir())
@@ -41,9 +49,9 @@ def half(pictures_task, task: str, which: int) -> tuple[list[Path], list[int], l
     return [path for path, _ in found[which::2]], [c for _, c in found[which::2]], classes
 
 
-def renamed(edge: EdgeDevice, task: str, name: str, **more: object) -> bytes:
-    """A head of that device under another name, signed by it."""
-    return edge.trust.sign(dataclasses.replace(from_bytes(edge.export(task)), task=name, **more)).to_bytes()  # type: ignore[arg-type]
+def renamed(edge: EdgeDevice, task: str, name: str, by: EdgeDevice | None = None, **more: object) -> bytes:
+    """A head of that device under another name, signed by it, or by another."""
+    return (by or edge).trust.sign(dataclasses.replace(from_bytes(edge.export(task)), task=name, **more)).to_bytes()  # type: ignore[arg-type]
 
 
 def reason(error: EdgeclError | None) -> Reason | None:
@@ -70,11 +78,13 @@ def test_a_task_of_its_own_takes_nothing_and_the_twin_of_a_known_one_is_refused(
     assert again.error is None and again.takes["colours"] > 0.2 and "hues" in b.tasks
 
 
-def test_a_task_without_a_sketch_is_checked_by_its_anchor_and_that_is_said(a: EdgeDevice, b: EdgeDevice, pictures_task) -> None:
-    a.learn_pictures("hues", *half(pictures_task, "colours", 1))
+def test_a_task_without_a_sketch_is_checked_by_its_anchor_and_that_is_said(
+    a: EdgeDevice, b: EdgeDevice, c: EdgeDevice, pictures_task
+) -> None:
+    c.learn_pictures("hues", *half(pictures_task, "colours", 1))
     b.import_bundle(a.export("colours"))
     assert b.bank.sketch(b.bank.current()["colours"]) is None
-    (found,) = b.import_bundles([a.export("hues")])
+    (found,) = b.import_bundles([c.export("hues")])
     assert reason(found.error) is Reason.COLLISION and any("from anchors" in note for note in found.notes)
 
 
@@ -86,9 +96,21 @@ def test_many_small_takers_are_seen_together(a: EdgeDevice, b: EdgeDevice, pictu
     assert [reason(one.error) for one in found] == [Reason.COLLISION] * 12 + [None] and b.tasks == ("colours", "shapes")
 
 
-def test_new_tasks_of_one_batch_are_checked_against_each_other(a: EdgeDevice, b: EdgeDevice) -> None:
-    first, second = b.import_bundles([a.export("colours"), renamed(a, "colours", "twin")])
+def test_new_tasks_of_one_batch_are_checked_against_each_other(a: EdgeDevice, b: EdgeDevice, c: EdgeDevice) -> None:
+    first, second = b.import_bundles([a.export("colours"), renamed(a, "colours", "twin", by=c)])
     assert first.error is None and reason(second.error) is Reason.COLLISION and second.takes["colours"] > 0.2
+
+
+def test_what_one_device_has_side_by_side_is_not_held_against_it(a: EdgeDevice, b: EdgeDevice, c: EdgeDevice) -> None:
+    """Twins of one device are its owner's matter, in one batch or two, also after it has a new key; another's twin is not."""
+    twins = b.import_bundles([a.export("colours"), renamed(a, "colours", "twin")])
+    assert [one.error for one in twins] == [None, None]
+    b.bank.remove("twin")
+    (other,) = b.import_bundles([renamed(a, "colours", "other", by=c)])
+    assert reason(other.error) is Reason.COLLISION
+    a.trust.rotate()
+    b.trust.succeed(a.trust.successions())
+    assert b.import_bundle(renamed(a, "colours", "third"))
 
 
 def test_a_damaged_sketch_is_as_good_as_none(a: EdgeDevice, b: EdgeDevice, pictures_task) -> None:

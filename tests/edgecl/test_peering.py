@@ -414,4 +414,4 @@ def test_a_receiver_that_is_killed_at_any_system_call(a: EdgeDevice, b: EdgeDevi
         assert again <= size - lying + 1000
         with EdgeDevice(home, threads=1) as edge:
             assert edge.bank.get(edge.bank.current()["shapes"]) == a.export("shapes") and not edge.bank.verify()
-    assert struck >= 60
+    assert struck > 0.9 * len(points)
