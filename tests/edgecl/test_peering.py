@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgecl.device import EdgeDevice
-from edgecl.errors import PeerRefused, TransferError, UnknownTask
+from edgecl.errors import PeerRefused, ProtocolError, TransferError, UnknownTask
 from edgecl.exchange import Outcome
 from edgecl.peering import Station, fetch, give, inbox
 from edgecl.sharing.bundle import MAX_BYTES, digest, from_bytes
@@ -152,6 +152,21 @@ def test_a_stranger_is_told_nothing(a: EdgeDevice, b: EdgeDevice) -> None:
         far.receive()
     with pytest.raises(PeerRefused):
         far.stream(encode(Wants({})))
+
+
+def test_what_was_not_offered_is_not_sent(a: EdgeDevice, b: EdgeDevice) -> None:
+    """Nor when a peer puts it on the table itself, by a message that is refused."""
+    removed = a.bank.current()["shapes"]
+    a.bank.remove("shapes")
+    far = Responder(Station(a), inbox(a), b.trust.signer.key)
+    listed = decode(far.answer(encode(Ask())))
+    assert isinstance(listed, Offers) and [offer.task for offer in listed.heads] == ["colours"]
+    other = replace(listed.heads[0], digest=removed)
+    assert isinstance(decode(far.answer(encode(Offers((other, other))))), Refusal)
+    with pytest.raises(ProtocolError, match="was not offered"):
+        far.stream(encode(Wants({removed: Want()})))
+    (mine,) = listed.heads
+    assert b"".join(far.stream(encode(Wants({mine.digest: Want()}))))
 
 
 def test_nothing_is_sent_to_who_is_not_trusted(a: EdgeDevice, b: EdgeDevice) -> None:
