@@ -305,6 +305,15 @@ def test_the_quota_is_for_all_that_is_offered_together(a: EdgeDevice, device: Ma
     assert [(x.state, x.reason) for x in answers] == [("want", ""), ("refused", "quota")]
 
 
+def test_what_is_there_already_takes_nothing_of_the_quota(a: EdgeDevice, device: Make, tmp_path: Path) -> None:
+    c = device(tmp_path / "c", threads=1, heads_mb=1)
+    c.trust.trust(Peer("a", a.trust.signer.key))
+    give(a, wire(c, a))
+    offers = Station(a).offers()
+    new = replace(offers[0], task="new", digest="0" * 64, size=(1 << 20) - c.bank.size())
+    assert [x.state for x in Station(c).answers([*offers, new])] == ["known", "known", "want"]
+
+
 def test_two_connections_that_push_the_same_head(a: EdgeDevice, b: EdgeDevice, device: Make, tmp_path: Path) -> None:
     """From one device the second waits; from two each goes its way, and the head is there once."""
     station, box = Station(b), inbox(b)
