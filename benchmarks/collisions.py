@@ -117,7 +117,7 @@ class Table:
         counts = {t.name: np.bincount(t.y)[t.y[sketch.chosen(t.y)]].astype(np.float32) for t in known_tasks}
         ways = {
             "sketch": {t.name: known(there[t.name], sketch.draw(t.x, t.y), width) for t in known_tasks},
-            "float32": {t: Known(there[t].anchor("mahalanobis"), kept[t], counts[t], True) for t in there},
+            "float32": {t: Known(there[t].anchor("mahalanobis"), sketch.Sketch(kept[t], counts[t]), None) for t in there},
             "anchor": {t: known(there[t], None, width) for t in there},
         }
         found = [taken(mapper, there, new.name, coming, tests) for mapper in ("mahalanobis", "gmmc")]

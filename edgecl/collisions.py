@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,15 +35,29 @@ _NAMED = 5  # tasks that a sentence names
 class Known:
     """A task, and pictures of it to ask about.
 
-    features: (n, d).   counts: (n,), pictures that each one's class had.   seen: whether they are a sketch of real ones.
-    maker: the key of the device that it came from, as it signs today; "" for one that nobody signed.
+    sketch: of real ones, where there is one.   per_class: pictures that each of its classes was learned from, (k,), as its
+    bundle says; None where it does not.   maker: the key of the device that it came from, as it signs today; "" for nobody.
     """
 
     anchor: Arrays
-    features: Floats
-    counts: Floats
-    seen: bool
+    sketch: sketches.Sketch | None
+    per_class: Ints | None
     maker: str = ""
+
+    @property
+    def seen(self) -> bool:
+        """Whether its pictures are real ones."""
+        return self.sketch is not None
+
+    @cached_property
+    def pictures(self) -> tuple[Floats, Floats]:
+        """Features (n, d), and how many pictures each one's class had (n,); drawn from the anchor where there is no sketch."""
+        if self.sketch is not None:
+            return self.sketch.features, self.sketch.counts
+        features, groups = Mahalanobis.draw(self.anchor, _DRAWN)
+        fits = self.per_class is not None and len(self.per_class) == len(self.anchor["means"])
+        counts = self.per_class[groups] if self.per_class is not None and fits else np.full(len(groups), _COUNT)
+        return features, counts.astype(np.float32)
 
 
 def known(bundle: Bundle, data: bytes | None, width: int, maker: str = "") -> Known:
@@ -50,15 +65,7 @@ def known(bundle: Bundle, data: bytes | None, width: int, maker: str = "") -> Kn
 
     Raises BundleError for a bundle without an anchor for the default mapper, or a sketch that is none.
     """
-    anchor = bundle.anchor(MAPPER)
-    if data is not None:
-        sketch = sketches.read(data, width)
-        return Known(anchor, sketch.features, sketch.counts, True, maker)
-    features, groups = Mahalanobis.draw(anchor, _DRAWN)
-    counts = per_class(bundle)
-    known_counts = counts is not None and len(counts) == len(anchor["means"])
-    shown = counts[groups] if counts is not None and known_counts else np.full(len(groups), _COUNT)
-    return Known(anchor, features, shown.astype(np.float32), False, maker)
+    return Known(bundle.anchor(MAPPER), None if data is None else sketches.read(data, width), per_class(bundle), maker)
 
 
 def per_class(bundle: Bundle) -> Ints | None:
@@ -118,10 +125,10 @@ def _answers(tasks: Mapping[str, Known], asked: Mapping[str, Known], width: int)
     mapper = LeftOut(width)
     for task, one in tasks.items():
         mapper.add(task, one.anchor)
-    owners = [task for task, one in asked.items() for _ in one.counts]
-    features, counts = (np.concatenate([getattr(one, part) for one in asked.values()]) for part in ("features", "counts"))
+    owners = [task for task, one in asked.items() for _ in one.pictures[1]]
+    features, counts = (np.concatenate(parts) for parts in zip(*(one.pictures for one in asked.values()), strict=True))
     names = np.array(mapper.tasks)[mapper.left_out(features, owners, counts)]
-    ends = np.cumsum([len(one.counts) for one in asked.values()])[:-1]
+    ends = np.cumsum([len(one.pictures[1]) for one in asked.values()])[:-1]
     return dict(zip(asked, np.split(names, ends), strict=True))
 
 

@@ -53,11 +53,11 @@ def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = (), tell: Te
     chain = device.trust.successions()
     for link in chain:  # first: without them, nobody who trusts a former key would believe the heads
         to.put_note(link.old, to_json(chain))
-    current = device.bank.current()
+    current, barred = device.bank.current(), device.trust.barred()
     found = []
     for name in to_be_shared(device, tasks):
         data = device.export(name)
-        error = unfit(device, name, from_bytes(data))
+        error = unfit(device, name, from_bytes(data), barred)
         if error is None:
             found.append(Outcome(name, current[name], len(data), "shared" if to.put(data) else "known"))
         else:
@@ -75,18 +75,21 @@ def to_be_shared(device: EdgeDevice, tasks: Iterable[str]) -> list[str]:
     return names or [name for name, action in actions.items() if action != OPINION]
 
 
-def unfit(device: EdgeDevice, task: str, bundle: Bundle) -> BundleError | None:
-    """Why a bundle of this device is of no use to others, or None."""
+def unfit(device: EdgeDevice, task: str, bundle: Bundle, barred: Callable[[Bundle], str]) -> BundleError | None:
+    """Why a bundle of this device is of no use to others, or None. Its signature was checked when it was kept.
+
+    bundle: its card is enough.   barred: of the device's trust store.
+    """
     if not bundle.signer:
         return BundleError(f"'{task}' is not signed, so no device would take it; learn it again", Reason.UNKNOWN_SIGNER)
-    who = device.trust.custody(bundle)
+    who = device.trust.custody(bundle, sound=True)
     if who.former:
         own = bundle.signer in device.trust.here.former
         do = "edgecl peers rotate signs it again" if own else "pull it from there again"
         return BundleError(
             f"'{task}' is signed with a former key of {who.signer}, which others take no more; {do}", Reason.REVOKED
         )
-    if not who.trusted or device.trust.barred()(bundle):
+    if not who.trusted or barred(bundle):
         return BundleError(f"'{task}' was learned by {who.signer}, who is not trusted here", Reason.REVOKED)
     return None
 

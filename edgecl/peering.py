@@ -27,7 +27,7 @@ from edgecl.errors import (
 from edgecl.exchange import Outcome, Tell, known, to_be_shared, unfit
 from edgecl.importing import Imported, Wishes, require_own_place
 from edgecl.sharing import peer
-from edgecl.sharing.bundle import from_bytes
+from edgecl.sharing.bundle import card_only
 from edgecl.sharing.inbox import Inbox
 from edgecl.sharing.peer import Channel, Host
 from edgecl.sharing.protocol import Answer, Done
@@ -89,11 +89,12 @@ class Station(Host):
         if self._checked is None or self._checked[0] != stamp:
             device = self._device
             found: dict[str, Offer | BundleError] = {}
+            barred = device.trust.barred()
             for task, digest in device.bank.current().items():
                 data = device.bank.get(digest)
                 try:
-                    bundle = from_bytes(data)
-                    found[task] = unfit(device, task, bundle) or offer_of(bundle, data)
+                    bundle = card_only(data)
+                    found[task] = unfit(device, task, bundle, barred) or offer_of(bundle, data)
                 except BundleError as error:
                     found[task] = error
             self._checked = stamp, found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from asyncio import to_thread
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from edgecl.device import EdgeDevice
@@ -18,14 +18,14 @@ from edgecl.serve.guard import Limits, protocol
 from edgecl.serve.replies import App, Receive, Scope, Send
 from edgecl.serve.service import Listener, listen
 from edgecl.sharing import protocol as words
+from edgecl.sharing.chunks import in_blocks
 from edgecl.sharing.inbox import Inbox
 from edgecl.sharing.peer import Host, Receiver, Responder, refusal
 from edgecl.sharing.protocol import MAX_MESSAGE
 from edgecl.sharing.transport.tls import SOCKET_BUFFER, peer_key, server_context
 
 _CONNECTION = "edgecl.responder"
-_BLOCK = 16 << 10  # bytes that are handed to the inbox at once; what is not there yet is sent again after a power cut
-_SEND_BLOCK = 256 << 10
+_BLOCK = 64 << 10  # bytes that are handed to the inbox at once; what is not there yet is sent again after a power cut
 LIMITS = Limits(body=1 << 50, held=1 << 60, connections=64)  # what comes is bounded by what was offered and wanted
 
 
@@ -84,21 +84,10 @@ class PeerApp:
     async def _fetch(self, responder: Responder, receive: Receive, send: Send) -> None:
         stream = await to_thread(responder.stream, await _message(receive))
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        blocks = _blocks(stream)
+        blocks = in_blocks(stream)
         while block := await to_thread(next, blocks, b""):
             await send({"type": "http.response.body", "body": block, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-
-
-def _blocks(stream: Iterator[bytes]) -> Iterator[bytes]:
-    block = bytearray()
-    for part in stream:
-        block += part
-        if len(block) >= _SEND_BLOCK:
-            yield bytes(block)
-            block.clear()
-    if block:
-        yield bytes(block)
 
 
 async def _message(receive: Receive) -> bytes:

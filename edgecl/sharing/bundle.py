@@ -140,17 +140,8 @@ def digest(data: bytes) -> str:
 
 def from_bytes(data: bytes) -> Bundle:
     """The bundle in `data`. Raises BundleError with the reason; nothing in `data` is trusted before it is checked."""
-    header = _header(data)
+    card = _card(data)
     try:
-        card = json.loads(header["__metadata__"][_KEY], object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-        if not isinstance(card, dict):
-            raise ValueError("the card is no object")
-        if _depth(card) > _MAX_DEPTH:
-            raise ValueError(f"the card is nested deeper than {_MAX_DEPTH} levels")
-        if card.get("format") != FORMAT:
-            raise BundleError(
-                f"the bundle has format {str(card.get('format'))[:20]!r}, this edgecl reads {FORMAT}; update edgecl"
-            )
         tensors = load_tensors(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise BundleError(f"the bundle is malformed: {type(error).__name__}: {printable(str(error), 200)}") from error
@@ -159,6 +150,28 @@ def from_bytes(data: bytes) -> Bundle:
     if bundle.to_bytes() != data:
         raise BundleError("the bundle is not in canonical form; bytes were added, reordered or padded")
     return bundle
+
+
+def card_only(data: bytes) -> Bundle:
+    """A bundle without its arrays, from bytes that were checked when they were kept here; many times quicker."""
+    card = _card(data)
+    head = Head(card["method"], tuple(card["classes"]), card["rom_id"], {}, card["settings"])
+    return Bundle(card["task"], head, {}, card["report"], card["provenance"], {}, *_signed(card))
+
+
+def _card(data: bytes) -> dict[str, Any]:
+    header = _header(data)
+    try:
+        card = json.loads(header["__metadata__"][_KEY], object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        if not isinstance(card, dict):
+            raise ValueError("the card is no object")
+        if _depth(card) > _MAX_DEPTH:
+            raise ValueError(f"the card is nested deeper than {_MAX_DEPTH} levels")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"the bundle is malformed: {type(error).__name__}: {printable(str(error), 200)}") from error
+    if card.get("format") != FORMAT:
+        raise BundleError(f"the bundle has format {str(card.get('format'))[:20]!r}, this edgecl reads {FORMAT}; update edgecl")
+    return card
 
 
 def _header(data: bytes) -> dict[str, Any]:

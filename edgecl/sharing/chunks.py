@@ -123,6 +123,18 @@ def parts(data: bytes, want: Want) -> Iterator[bytes]:
             yield _BYTES + len(chunk).to_bytes(4, "big") + chunk
 
 
+def in_blocks(stream: Iterable[bytes], size: int = 64 << 10) -> Iterator[bytes]:
+    """The same bytes in runs of about `size`: a small part is not worth a packet of its own."""
+    block = bytearray()
+    for part in stream:
+        block += part
+        if len(block) >= size:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)
+
+
 class PartsReader:
     """Bytes in, parts out. Bytes of a bundle come out as they arrive, so that a break loses none of them."""
 

@@ -194,12 +194,13 @@ class TrustStore:
 
         return why
 
-    def custody(self, bundle: Bundle) -> Custody:
-        """Who signed it, and whether that holds."""
+    def custody(self, bundle: Bundle, sound: bool | None = None) -> Custody:
+        """Who signed it, and whether that holds. sound: whether the signature is good, where that is known already."""
         if not bundle.signer:
             return Custody("nobody", "", 0, False, False)
         words = signing.fingerprint(bundle.signer)
-        sound = signing.verify(bundle.signer, bundle.unsigned_digest(), bundle.signature)
+        if sound is None:
+            sound = signing.verify(bundle.signer, bundle.unsigned_digest(), bundle.signature)
         peer = self.holders().get(bundle.signer)
         if peer is None:
             return Custody("a stranger", words, bundle.sequence, sound, False)

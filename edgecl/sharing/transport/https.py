@@ -16,6 +16,7 @@ from types import TracebackType
 
 from edgecl.errors import MissingDependency, PeerRefused, ProtocolError, TransferError
 from edgecl.sharing import protocol
+from edgecl.sharing.chunks import in_blocks
 from edgecl.sharing.peer import Channel
 from edgecl.sharing.protocol import MAX_MESSAGE, Refusal
 from edgecl.sharing.signing import Signer, fingerprint
@@ -82,7 +83,7 @@ class Https(Channel):
             return _bounded(pieces, self.where)
 
     def send(self, stream: Iterable[bytes]) -> bytes:
-        with self._post("/v1/send", stream) as pieces:
+        with self._post("/v1/send", in_blocks(stream)) as pieces:
             return _bounded(pieces, self.where)
 
     def fetch(self, message: bytes) -> Generator[bytes, None, None]:
