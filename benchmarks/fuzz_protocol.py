@@ -21,6 +21,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from benchmarks.fuzz_bundles import ODD, blind
 from edgecl.bank.bank import HeadBank
 from edgecl.errors import EdgeclError
@@ -29,8 +31,10 @@ from edgecl.sharing.bundle import digest, from_bytes
 from edgecl.sharing.chunks import Want, parts
 from edgecl.sharing.inbox import Inbox
 from edgecl.sharing.peer import Host, Responder
-from edgecl.sharing.protocol import Answer, Ask, Done, Glance, Offers, Wants
-from edgecl.sharing.trust import Offer, Peer
+from edgecl.sharing.protocol import Answer, Ask, Done, Glance, Hello, Offers, Wants
+from edgecl.sharing.signing import Signer
+from edgecl.sharing.succession import Succession, hand_over
+from edgecl.sharing.trust import Offer, Peer, judge
 from edgecl.sharing.trust_store import TrustStore, offer_of
 
 SLOW = 2.0  # seconds for a message of a kilobyte: a hang
@@ -72,6 +76,12 @@ class Keeper(Host):
         self.image: Any = SimpleNamespace(rom_id=rom_id, backbone="", precision="")
         self.kept = 0
 
+    def chain(self) -> Sequence[Succession]:
+        return ()
+
+    def meet(self, sender: str, chain: Sequence[Succession]) -> None:
+        self.trust.succeed(chain)
+
     def require(self, sender: str) -> None:
         pass
 
@@ -83,7 +93,8 @@ class Keeper(Host):
         return self.bank.get(digest)
 
     def answers(self, offers: Sequence[Offer]) -> list[Answer]:
-        judged = self.trust.judged(offers, self.image, None)
+        standing = self.trust.standing(self.image, None)
+        judged = [judge(offer, standing) for offer in offers]
         return [Answer("want") if e is None else Answer("refused", None, str(e.reason), str(e)) for e in judged]
 
     def relatives(self, task: str) -> list[bytes]:
@@ -93,7 +104,7 @@ class Keeper(Host):
         done = []
         for data in bundles:
             try:
-                bundle = self.trust.admit(data, self.image, None)
+                bundle = self.trust.admit(data, self.trust.standing(self.image, None))
                 self.bank.put(bundle.task, data, "import", bundle.mark)
                 self.kept += 1
                 done.append(Done(digest(data), "taken"))
@@ -103,6 +114,11 @@ class Keeper(Host):
 
     def stamp(self) -> object:
         return self.bank.version()
+
+
+def _signer(number: int) -> Signer:
+    """The same for a number in every run."""
+    return Signer(Ed25519PrivateKey.from_private_bytes(bytes([number] * 32)))
 
 
 def main() -> None:
@@ -126,6 +142,7 @@ def main() -> None:
             protocol.encode(Glance(protocol.summary([offer.digest]))),
             offers,
             protocol.encode(Ask()),
+            protocol.encode(Hello((hand_over(_signer(1), _signer(2), 1), hand_over(_signer(2), _signer(3), 2)))),
         ]
         wants = protocol.encode(Wants({offer.digest: Want(4, "0" * 32, frozenset(["1" * 32]))}))
         stream = b"".join(parts(whole, Want()))

@@ -34,7 +34,7 @@ from edgecl.sharing.protocol import Answer, Done
 from edgecl.sharing.signing import crossings
 from edgecl.sharing.succession import Succession
 from edgecl.sharing.transport.opening import open_place
-from edgecl.sharing.trust import Offer
+from edgecl.sharing.trust import Offer, judge
 from edgecl.sharing.trust_store import offer_of
 from edgecl.text import printable
 from edgecl.types import task_name
@@ -106,8 +106,9 @@ class Station(Host):
     def answers(self, offers: Sequence[Offer]) -> list[Answer]:
         device, wishes, found = self._device, self._wishes, []
         receiver, current, actions = device.receiver(), device.bank.current(), device.bank.actions()
-        for offer, refused in zip(offers, device.trust.judged(offers, receiver.standing()), strict=True):
-            error: EdgeclError | None = refused
+        standing = receiver.standing()
+        for offer in offers:
+            error: EdgeclError | None = judge(offer, standing)
             why = known(device, offer.task, offer.digest, offer.key, offer.rom_id, wishes)
             if error is None and why is None and offer.task in current and not wishes.replace and not wishes.names:
                 try:
@@ -120,6 +121,8 @@ class Station(Host):
                 found.append(Answer(_state(error), None, str(getattr(error, "reason", "")), str(error)))
             else:
                 found.append(Answer("want"))
+                if standing.room is not None:  # for all that will come, together
+                    standing = replace(standing, room=standing.room - offer.size)
         return found
 
     def relatives(self, task: str) -> list[bytes]:

@@ -203,9 +203,12 @@ class Conversation:
             may = " or ".join(sorted(k.__name__ for k in then)) if by is whose else "nothing"
             raise ProtocolError(f"the {by.value} said {kind.__name__} in the state {self.state}, where it may say {may}")
         if isinstance(said, Offers):
-            self.offers, self.wanted = {offer.digest: offer for offer in said.heads}, {}
-            if len(self.offers) != len(said.heads):
+            offers = {offer.digest: offer for offer in said.heads}
+            if len(offers) != len(said.heads):
                 raise ProtocolError("a bundle is offered twice in one message")
+            if len({offer.task for offer in said.heads}) != len(offers):  # each is answered with what is here of its task
+                raise ProtocolError("a task is offered twice in one message")
+            self.offers, self.wanted = offers, {}
         elif isinstance(said, Answers):
             if len(said.of) != len(self.offers):
                 raise ProtocolError(f"{len(said.of)} answers to {len(self.offers)} offers")

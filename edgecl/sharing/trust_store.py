@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecl.bank.bank import HeadBank
-from edgecl.errors import BankBusy, BankCorrupt, BundleError, ConfigError, IdentityError, Reason, RomMismatch
+from edgecl.errors import BankBusy, BankCorrupt, BundleError, ConfigError, IdentityError, Reason
 from edgecl.files import sync_folder, write_whole
 from edgecl.registry import check
 from edgecl.rom.image import RomImage
@@ -171,15 +171,6 @@ class TrustStore:
                 raise BundleError(
                     f"'{bundle.task}' was made from a head of '{maker.name}', whose trust was revoked", Reason.REVOKED
                 )
-
-    def judged(self, offers: Sequence[Offer], here: Standing) -> list[BundleError | RomMismatch | None]:
-        """What `require` would say of each, one after the other, before there are bundles; None for what may come."""
-        found: list[BundleError | RomMismatch | None] = []
-        for offer in offers:
-            found.append(judge(offer, here))
-            if found[-1] is None and here.room is not None:
-                here = replace(here, room=here.room - offer.size)
-        return found
 
     def believed(self) -> tuple[object, list[str]]:
         """(stamp, keys of the peers that are trusted): who may speak to this device."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgecl.device import EdgeDevice
-from edgecl.errors import PeerRefused, TransferError, UnknownTask
+from edgecl.errors import PeerRefused, ProtocolError, TransferError, UnknownTask
 from edgecl.exchange import Outcome
 from edgecl.peering import Station, fetch, give, inbox
 from edgecl.sharing.bundle import MAX_BYTES, digest, from_bytes
@@ -154,6 +154,21 @@ def test_a_stranger_is_told_nothing(a: EdgeDevice, b: EdgeDevice) -> None:
         far.stream(encode(Wants({})))
 
 
+def test_what_was_not_offered_is_not_sent(a: EdgeDevice, b: EdgeDevice) -> None:
+    """Nor when a peer puts it on the table itself, by a message that is refused."""
+    removed = a.bank.current()["shapes"]
+    a.bank.remove("shapes")
+    far = Responder(Station(a), inbox(a), b.trust.signer.key)
+    listed = decode(far.answer(encode(Ask())))
+    assert isinstance(listed, Offers) and [offer.task for offer in listed.heads] == ["colours"]
+    other = replace(listed.heads[0], digest=removed)
+    assert isinstance(decode(far.answer(encode(Offers((other, other))))), Refusal)
+    with pytest.raises(ProtocolError, match="was not offered"):
+        far.stream(encode(Wants({removed: Want()})))
+    (mine,) = listed.heads
+    assert b"".join(far.stream(encode(Wants({mine.digest: Want()}))))
+
+
 def test_nothing_is_sent_to_who_is_not_trusted(a: EdgeDevice, b: EdgeDevice) -> None:
     """The far end trusts a, but a does not trust it: pulling from it is refused here, before it is believed in anything."""
     a.trust.revoke("b")
@@ -288,6 +303,15 @@ def test_the_quota_is_for_all_that_is_offered_together(a: EdgeDevice, device: Ma
     big = [replace(offer, size=700_000) for offer in Station(a).offers()]
     answers = Station(c).answers(big)
     assert [(x.state, x.reason) for x in answers] == [("want", ""), ("refused", "quota")]
+
+
+def test_what_is_there_already_takes_nothing_of_the_quota(a: EdgeDevice, device: Make, tmp_path: Path) -> None:
+    c = device(tmp_path / "c", threads=1, heads_mb=1)
+    c.trust.trust(Peer("a", a.trust.signer.key))
+    give(a, wire(c, a))
+    offers = Station(a).offers()
+    new = replace(offers[0], task="new", digest="0" * 64, size=(1 << 20) - c.bank.size())
+    assert [x.state for x in Station(c).answers([*offers, new])] == ["known", "known", "want"]
 
 
 def test_two_connections_that_push_the_same_head(a: EdgeDevice, b: EdgeDevice, device: Make, tmp_path: Path) -> None:
