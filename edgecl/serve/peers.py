@@ -118,7 +118,7 @@ class _OnConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        # Else TLS takes 256 kB ahead, which would be sent again after a power cut. asyncio and uvloop have it, its types do not.
+        # Else TLS takes 256 kB ahead, which would be sent again after a power cut. Not in its types.
         transport.set_read_buffer_limits(_AHEAD)  # type: ignore[attr-defined]
         responder = self.peers.responder(peer_key(transport.get_extra_info("ssl_object")))
         behind = self.app
