@@ -20,7 +20,7 @@ from edgecl.serve.service import Listener, listen
 from edgecl.sharing import protocol as words
 from edgecl.sharing.chunks import in_blocks
 from edgecl.sharing.inbox import Inbox
-from edgecl.sharing.peer import Host, Receiver, Responder, refusal
+from edgecl.sharing.peer import Dealt, Host, Receiver, Responder, refusal
 from edgecl.sharing.protocol import MAX_MESSAGE
 from edgecl.sharing.transport.tls import SOCKET_BUFFER, peer_key, server_context
 
@@ -35,7 +35,7 @@ class PeerApp:
     def __init__(self, host: Host, inbox: Inbox, ended: Callable[[str, int], None] = lambda way, status: None) -> None:
         """ended: told which way was asked and how that ended, for the metrics."""
         self._host, self._inbox, self._ended = host, inbox, ended
-        self._dealt: dict[str, tuple[str, object]] = {}
+        self._dealt: dict[str, Dealt] = {}
 
     def responder(self, sender: str) -> Responder:
         """For a new connection from that key."""

@@ -14,7 +14,7 @@ from edgecl.exchange import Outcome
 from edgecl.peering import Station, fetch, give, inbox
 from edgecl.sharing.bundle import MAX_BYTES, digest, from_bytes
 from edgecl.sharing.chunks import CHUNK, Want, parts
-from edgecl.sharing.peer import Responder
+from edgecl.sharing.peer import Dealt, Responder
 from edgecl.sharing.protocol import Answers, Ask, Glance, Offers, Refusal, Wants, decode, encode
 from edgecl.sharing.signing import Signer
 from edgecl.sharing.transport.wired import Wired
@@ -73,7 +73,7 @@ def test_a_second_share_of_an_unchanged_bank_is_one_glance(
     a: EdgeDevice, b: EdgeDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgecl.sharing.peer._FEW", 1)
-    dealt: dict[str, tuple[str, object]] = {}
+    dealt: dict[str, Dealt] = {}
     sent: list[int] = []
 
     def counted(way: str, data: bytes) -> bytes:
@@ -91,6 +91,40 @@ def test_a_second_share_of_an_unchanged_bank_is_one_glance(
     sent.clear()
     assert states(once()) == [("colours", "known", ""), ("shapes", "known", "")] and sum(sent) > 200
     assert b.tasks == ("colours",)
+
+
+@pytest.mark.parametrize("when", ["by its offer", "by its pictures"])
+def test_what_was_refused_does_not_come_again_and_is_never_called_known(
+    when: str, a: EdgeDevice, b: EdgeDevice, monkeypatch: pytest.MonkeyPatch, pictures_task
+) -> None:
+    """Until something changes at the receiver: then it is looked at again."""
+    monkeypatch.setattr("edgecl.sharing.peer._FEW", 1)
+    if when == "by its offer":
+        b.trust.trust(Peer("a", a.trust.signer.key, tasks=("colours",)))
+        reason = "not-allowed"
+    else:
+        b.learn("forms", pictures_task["shapes"], seed=1)
+        reason = "collision"
+    dealt: dict[str, Dealt] = {}
+    sent: list[int] = []
+
+    def counted(way: str, data: bytes) -> bytes:
+        sent.append(len(data) if way == "out" and data[:1] == b"\2" else 0)
+        return data
+
+    def once() -> list[tuple[str, str, str]]:
+        sent.clear()
+        return states(give(a, Wired(Responder(Station(b), inbox(b), a.trust.signer.key, dealt), b.trust.signer.key, counted)))
+
+    assert once() == [("colours", "shared", ""), ("shapes", "refused", reason)] and sum(sent) > 10_000
+    for _ in range(2):
+        assert once() == [("colours", "known", ""), ("shapes", "refused", reason)] and not sum(sent)
+    if when == "by its offer":
+        b.trust.trust(Peer("a", a.trust.signer.key))
+    else:
+        b.bank.remove("forms")
+    assert once() == [("colours", "known", ""), ("shapes", "shared", "")]
+    assert once() == [("colours", "known", ""), ("shapes", "known", "")] and len(sent) == 2
 
 
 def test_a_new_generation_sends_what_changed(a: EdgeDevice, b: EdgeDevice, pictures_task) -> None:
