@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +177,20 @@ def test_a_transfer_goes_on_where_it_broke_off(a: EdgeDevice, b: EdgeDevice, pul
         assert cuts < 50
     assert cuts > 1 and total < size + cuts * 60
     assert b.export("shapes") == a.export("shapes")
+
+
+@pytest.mark.parametrize("pull", [False, True])
+def test_a_damaged_head_keeps_none_of_the_others_here(a: EdgeDevice, b: EdgeDevice, pull: bool) -> None:
+    damaged = a.bank.current()["colours"]
+    with closing(sqlite3.connect(a.bank.path)) as db, db:
+        db.execute("UPDATE bundles SET data = zeroblob(length(data)) WHERE digest = ?", (damaged,))
+    found = fetch(b, wire(a, b)) if pull else give(a, wire(b, a))
+    assert states(found)[-1] == ("shapes", "taken" if pull else "shared", "") and b.tasks == ("shapes",)
+    assert pull or ("colours", "refused", "") in states(found)
+
+
+def test_what_is_named_twice_is_given_once(a: EdgeDevice, b: EdgeDevice) -> None:
+    assert states(give(a, wire(b, a), ["shapes", "shapes"])) == [("shapes", "shared", "")]
 
 
 def test_a_stranger_is_told_nothing(a: EdgeDevice, b: EdgeDevice) -> None:
