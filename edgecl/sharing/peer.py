@@ -187,6 +187,14 @@ def _with_wants(
     return found
 
 
+def _stream(host: Host, to: str, wants: Mapping[str, Want]) -> Iterator[bytes]:
+    """The parts that `to` wants, as long as it is believed."""
+    for digest, want in wants.items():
+        for part in parts(host.data(digest), want):
+            host.require(to)
+            yield part
+
+
 # -- answering
 
 
@@ -265,7 +273,10 @@ class Responder:
         return protocol.encode(answer)
 
     def stream(self, data: bytes) -> Iterator[bytes]:
-        """The stream of parts that is asked for. Before it begins: raises ProtocolError, or BankError when one is gone."""
+        """The stream of parts that is asked for. Raises ProtocolError, or BankError when one is gone, before it begins.
+
+        Once it has: PeerRefused when the peer is not believed any more, and BankError.
+        """
         self._host.require(self.sender)
         said = protocol.decode(data)
         if not isinstance(said, Wants):
@@ -278,7 +289,7 @@ class Responder:
             self._talk.hear(Side.RESPONDER, refusal(error))
             raise
         self._talk.hear(Side.RESPONDER, Stream())
-        return (part for digest, want in said.of.items() for part in parts(self._host.data(digest), want))
+        return _stream(self._host, self.sender, said.of)
 
     def _settled(self) -> Dealt:
         """What need not be looked at again now."""
@@ -322,7 +333,7 @@ def push(host: Host, channel: Channel, offers: Sequence[Offer], tell: Callable[[
         return
     wanted = dict(talk.wanted)
     talk.hear(Side.INITIATOR, Stream())
-    stream = (part for digest, (_, want) in wanted.items() for part in parts(host.data(digest), want))
+    stream = _stream(host, channel.key, {digest: want for digest, (_, want) in wanted.items()})
     dones = _checked(talk, channel.send(stream), Dones)
     for done in dones.of:
         tell(wanted[done.digest][0], done)

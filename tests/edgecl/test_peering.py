@@ -237,6 +237,22 @@ def test_trust_that_is_taken_back_ends_a_transfer_in_the_middle(a: EdgeDevice, b
     assert refused.value.reason == "revoked" and b.tasks == ()
 
 
+@pytest.mark.parametrize("pull", [False, True])
+def test_who_is_revoked_in_the_middle_is_sent_nothing_more(a: EdgeDevice, b: EdgeDevice, pull: bool) -> None:
+    sent = 0
+
+    def revoking(way: str, data: bytes) -> bytes:
+        nonlocal sent
+        if data[:1] == b"\2":
+            sent += 1
+            a.trust.revoke("b")
+        return data
+
+    with pytest.raises(PeerRefused, match="revoked"):
+        _ = fetch(b, wire(a, b, revoking)) if pull else give(a, wire(b, a, revoking))
+    assert sent == 1 and b.tasks == ()
+
+
 class Liar(Wired):
     """Sends other parts than were made."""
 
@@ -358,6 +374,7 @@ def test_the_quota_is_for_all_that_is_offered_together(a: EdgeDevice, device: Ma
 def test_what_is_there_already_takes_nothing_of_the_quota(a: EdgeDevice, device: Make, tmp_path: Path) -> None:
     c = device(tmp_path / "c", threads=1, heads_mb=1)
     c.trust.trust(Peer("a", a.trust.signer.key))
+    a.trust.trust(Peer("c", c.trust.signer.key))
     give(a, wire(c, a))
     offers = Station(a).offers()
     new = replace(offers[0], task="new", digest="0" * 64, size=(1 << 20) - c.bank.size())
