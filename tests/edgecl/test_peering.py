@@ -428,6 +428,25 @@ def test_what_lies_half_is_bounded(a: EdgeDevice, tmp_path: Path) -> None:
     assert sum(p.stat().st_size for p in (tmp_path / "in").iterdir()) <= 1000
 
 
+def test_what_comes_at_one_time_is_bounded(a: EdgeDevice, tmp_path: Path) -> None:
+    """By what is declared: a thousand that have just begun take no room yet."""
+    from edgecl.sharing.inbox import Inbox
+
+    box = Inbox(tmp_path / "in", most=1000)
+    with box.open("0" * 64, 300, a.trust.signer.key, 0) as arrival:
+        arrival.append(bytes(200))
+    coming = [box.open(f"{n:064x}", 450, a.trust.signer.key, 0) for n in (1, 2)]
+    with pytest.raises(PeerRefused, match="no room for more") as refused:
+        box.open("3" * 64, 450, a.trust.signer.key, 0)
+    assert refused.value.reason == "busy"
+    for arrival in coming:
+        with arrival:
+            arrival.append(bytes(440))
+    with box.open("3" * 64, 450, a.trust.signer.key, 0) as arrival:
+        arrival.append(bytes(450))
+    assert sum(p.stat().st_size for p in (tmp_path / "in").iterdir()) <= 1000
+
+
 def test_a_peer_that_dies_at_any_point_of_its_turn(a: EdgeDevice, b: EdgeDevice) -> None:
     """Cut at each message and part in turn, in either way: what was told as done is there, and the next time all comes."""
     said: list[Outcome] = []
