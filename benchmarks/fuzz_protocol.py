@@ -1,6 +1,6 @@
 """Mutated messages and streams against a device that serves: none may be believed, crash it, hang it, or leave anything behind.
 
-    python benchmarks/fuzz_protocol.py [--count 200000] [--seed 0]
+    python -m benchmarks.fuzz_protocol [--count 200000] [--seed 0]
 
 The mutants are those of a real conversation: each message and stream of a push and a pull is changed, blindly or in its JSON,
 and said by a trusted peer in the state in which it was said. Bank, trust, inbox and conversation are those of a device; there
@@ -22,8 +22,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fuzz_bundles import ODD, blind
 
+from benchmarks.fuzz_bundles import ODD, blind
 from edgecl.bank.bank import HeadBank
 from edgecl.errors import EdgeclError
 from edgecl.sharing import protocol

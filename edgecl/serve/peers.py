@@ -26,6 +26,7 @@ from edgecl.sharing.transport.tls import SOCKET_BUFFER, peer_key, server_context
 
 _CONNECTION = "edgecl.responder"
 _BLOCK = 64 << 10  # bytes that are handed to the inbox at once; what is not there yet is sent again after a power cut
+_AHEAD = 32 << 10  # bytes that a connection may have read and not handed on
 LIMITS = Limits(body=1 << 50, held=1 << 60, connections=64)  # what comes is bounded by what was offered and wanted
 
 
@@ -117,6 +118,8 @@ class _OnConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        # Else TLS takes 256 kB ahead, which would be sent again after a power cut. Not in its types.
+        transport.set_read_buffer_limits(_AHEAD)  # type: ignore[attr-defined]
         responder = self.peers.responder(peer_key(transport.get_extra_info("ssl_object")))
         behind = self.app
 

@@ -344,6 +344,27 @@ def test_ten_times_more_connections_than_are_served(a: EdgeDevice, b: EdgeDevice
     _serves(a, b, at)
 
 
+def test_a_clock_at_1970_is_no_matter(
+    device: Callable[..., EdgeDevice], tmp_path: Path, serving: Callable[..., str], pictures_task: Any
+) -> None:
+    """Boards without a clock share, and what they have is newer by number; certificates hold at any date, and none is asked."""
+    from cryptography import x509
+
+    a, b = (device(tmp_path / name, threads=1, clock=lambda: 0.0) for name in "ab")
+    a.trust.trust(Peer("b", b.trust.signer.key))
+    b.trust.trust(Peer("a", a.trust.signer.key))
+    at = serving(b)
+    for seed in (0, 1):
+        a.learn("shapes", pictures_task["shapes"], seed=seed)
+        with https(at, a, b.trust.signer.key) as channel:
+            assert [o.state for o in give(a, channel)] == ["shared"]
+    context = client_context(a.trust.signer, [b.trust.signer.key])
+    assert context.verify_flags & 0x20_0000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME
+    with closing(raw(at, a, b.trust.signer.key)) as connection:
+        shown = x509.load_der_x509_certificate(connection.getpeercert(True) or b"")
+    assert shown.not_valid_before_utc.year == 1950 and shown.not_valid_after_utc.year == 9999
+
+
 def _serves(a: EdgeDevice, b: EdgeDevice, at: str) -> None:
     with https(at, a, b.trust.signer.key) as channel:
         assert [o.state for o in give(a, channel)] in (["shared"], ["known"], ["older"])
