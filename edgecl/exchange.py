@@ -69,7 +69,7 @@ def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = (), tell: Te
 def to_be_shared(device: EdgeDevice, tasks: Iterable[str]) -> list[str]:
     """The tasks that are named; where none is, all but second opinions, which are others' heads. Raises UnknownTask."""
     actions = device.bank.actions()
-    names = [task_name(name) for name in tasks]
+    names = list(dict.fromkeys(map(task_name, tasks)))
     if unknown := [name for name in names if name not in actions]:
         raise device.bank.unknown(unknown[0])
     return names or [name for name, action in actions.items() if action != OPINION]

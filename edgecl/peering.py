@@ -60,7 +60,7 @@ class Station(Host):
         wishes: Wishes | None = None,
     ) -> None:
         self._device, self._on_device, self._wishes = device, on_device, wishes or Wishes()
-        self._checked: tuple[object, dict[str, Offer | BundleError]] | None = None
+        self._checked: tuple[object, dict[str, Offer | EdgeclError]] | None = None
         self.imported: dict[str, Imported] = {}  # by digest, what was looked at closely
 
     def chain(self) -> Sequence[Succession]:
@@ -83,19 +83,19 @@ class Station(Host):
         found = self.looked_at()
         return [offer for task in to_be_shared(self._device, ()) if isinstance(offer := found.get(task), Offer)]
 
-    def looked_at(self) -> dict[str, Offer | BundleError]:
+    def looked_at(self) -> dict[str, Offer | EdgeclError]:
         """What is in force here, by task: as it is offered, or why it is not."""
         stamp = self.stamp()
         if self._checked is None or self._checked[0] != stamp:
             device = self._device
-            found: dict[str, Offer | BundleError] = {}
+            found: dict[str, Offer | EdgeclError] = {}
             barred = device.trust.barred()
             for task, digest in device.bank.current().items():
-                data = device.bank.get(digest)
-                try:
+                try:  # one that is damaged keeps none of the others here
+                    data = device.bank.get(digest)
                     bundle = card_only(data)
                     found[task] = unfit(device, task, bundle, barred) or offer_of(bundle, data)
-                except BundleError as error:
+                except (BundleError, BankError) as error:
                     found[task] = error
             self._checked = stamp, found
         return self._checked[1]
@@ -109,14 +109,15 @@ class Station(Host):
         standing = receiver.standing()
         for offer in offers:
             error: EdgeclError | None = judge(offer, standing)
-            why = known(device, offer.task, offer.digest, offer.key, offer.rom_id, wishes)
+            in_force = offer.digest in current.values()
+            why = known(device, offer.task, offer.digest, offer.key, offer.rom_id, wishes) if error is None else None
             if error is None and why is None and offer.task in current and not wishes.replace and not wishes.names:
                 try:
                     require_own_place(receiver, offer.task, offer.key, current[offer.task], actions[offer.task])
                 except BundleError as collision:
                     error = collision
-            if why == "" or (why is not None and error is None):
-                found.append(Answer("known", None, "", why))
+            if in_force or why is not None:
+                found.append(Answer("known", None, "", why or ""))
             elif error is not None:
                 found.append(Answer(_state(error), None, str(getattr(error, "reason", "")), str(error)))
             else:
@@ -171,11 +172,12 @@ def give(device: EdgeDevice, channel: Channel, tasks: Iterable[str] = (), tell: 
     found, current = station.looked_at(), device.bank.current()
     offers, unfit_ = [], []
     for name in to_be_shared(device, tasks):
-        card = found[name]
+        card = found.get(name)  # another process may have changed something meanwhile
         if isinstance(card, Offer):
             offers.append(card)
-        else:
-            unfit_.append(Outcome(name, current[name], 0, "refused", str(card.reason), str(card)))
+        elif card is not None:
+            reason = str(getattr(card, "reason", ""))
+            unfit_.append(Outcome(name, current.get(name, ""), 0, "refused", reason, str(card)))
 
     def given(offer: Offer, done: Done) -> None:
         state = "shared" if done.state == "taken" else done.state

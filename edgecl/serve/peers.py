@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from asyncio import to_thread
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from edgecl.device import EdgeDevice
 from edgecl.errors import EdgeclError, PeerRefused, ProtocolError
@@ -20,13 +19,15 @@ from edgecl.serve.service import Listener, listen
 from edgecl.sharing import protocol as words
 from edgecl.sharing.chunks import in_blocks
 from edgecl.sharing.inbox import Inbox
-from edgecl.sharing.peer import Host, Receiver, Responder, refusal
-from edgecl.sharing.protocol import MAX_MESSAGE
+from edgecl.sharing.peer import Dealt, Host, Receiver, Responder, refusal
+from edgecl.sharing.protocol import MAX_MESSAGE, Done
 from edgecl.sharing.transport.tls import SOCKET_BUFFER, peer_key, server_context
 
-_CONNECTION = "edgecl.responder"
+T = TypeVar("T")
+_RESPONDER, _HANG_UP = "edgecl.responder", "edgecl.hang_up"  # what a request is told of its connection
 _BLOCK = 64 << 10  # bytes that are handed to the inbox at once; what is not there yet is sent again after a power cut
 _AHEAD = 32 << 10  # bytes that a connection may have read and not handed on
+_TURNS = 4  # peers that are worked for at one time: they share threads with all else, and a message takes memory to read
 LIMITS = Limits(body=1 << 50, held=1 << 60, connections=64)  # what comes is bounded by what was offered and wanted
 
 
@@ -36,58 +37,76 @@ class PeerApp:
     def __init__(self, host: Host, inbox: Inbox, ended: Callable[[str, int], None] = lambda way, status: None) -> None:
         """ended: told which way was asked and how that ended, for the metrics."""
         self._host, self._inbox, self._ended = host, inbox, ended
-        self._dealt: dict[str, tuple[str, object]] = {}
+        self._dealt: dict[str, Dealt] = {}
+        self._turns = asyncio.Semaphore(_TURNS)
 
     def responder(self, sender: str) -> Responder:
         """For a new connection from that key."""
         return Responder(self._host, self._inbox, sender, self._dealt)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        responder: Responder = scope[_CONNECTION]
         path, status = scope["path"], 200
         way = {"/v1/ask": self._ask, "/v1/send": self._send, "/v1/fetch": self._fetch}.get(path)
         try:
             if way is None or scope["method"] != "POST":
                 raise ProtocolError(f"peers POST to /v1/ask, /v1/send and /v1/fetch, not {scope['method']} {path}")
-            await way(responder, receive, send)
+            await way(scope, receive, send)
         except EdgeclError as error:
             status = 403 if isinstance(error, PeerRefused) else 400 if isinstance(error, ProtocolError) else 500
             await _reply(send, status, words.encode(refusal(error)))
         self._ended(path if way else "other", status)
 
-    async def _ask(self, responder: Responder, receive: Receive, send: Send) -> None:
-        await _reply(send, 200, await to_thread(responder.answer, await _message(receive)))
+    async def _turn(self, work: Callable[..., T], *arguments: Any) -> T:
+        """`work(*arguments)` on a thread. A request that is cancelled meanwhile ends behind it, not beside it: what the work
+        writes to must not be closed under its hands."""
+        async with self._turns:
+            running = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                await asyncio.wait([running])
+                raise
 
-    async def _send(self, responder: Responder, receive: Receive, send: Send) -> None:
-        receiver = await to_thread(responder.receive)
+    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
+        responder: Responder = scope[_RESPONDER]
+        await _reply(send, 200, await self._turn(responder.answer, await _message(receive)))
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        responder: Responder = scope[_RESPONDER]
+        receiver = await self._turn(responder.receive)
+        outcome: Sequence[Done] | EdgeclError
         try:
             outcome = await self._received(receiver, receive)
         except EdgeclError as error:
-            await _reply(send, 200, responder.received(error))
-            return
-        await _reply(send, 200, responder.received(outcome))
+            outcome = error
+        await _reply(send, 200, await self._turn(responder.received, outcome))
 
-    async def _received(self, receiver: Receiver, receive: Receive) -> Any:
+    async def _received(self, receiver: Receiver, receive: Receive) -> Sequence[Done]:
         with receiver:
             more, block = True, bytearray()
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    await to_thread(receiver.feed, bytes(block))  # for the next time
                     raise ProtocolError("the connection broke off; what came is kept")
                 block += message.get("body", b"")
                 more = message.get("more_body", False)
                 if len(block) >= _BLOCK or not more:
-                    await to_thread(receiver.feed, bytes(block))
+                    await self._turn(receiver.feed, bytes(block))
                     block.clear()
-            return await to_thread(receiver.end)
+            return await self._turn(receiver.end)
 
-    async def _fetch(self, responder: Responder, receive: Receive, send: Send) -> None:
-        stream = await to_thread(responder.stream, await _message(receive))
+    async def _fetch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        responder: Responder = scope[_RESPONDER]
+        stream = await self._turn(responder.stream, await _message(receive))
         await send({"type": "http.response.start", "status": 200, "headers": []})
         blocks = in_blocks(stream)
-        while block := await to_thread(next, blocks, b""):
-            await send({"type": "http.response.body", "body": block, "more_body": True})
+        try:
+            while block := await self._turn(next, blocks, b""):
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        except EdgeclError:  # in the middle of an answer there is no other word for it
+            scope[_HANG_UP]()
+            await receive()  # until that is done
+            return
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -115,6 +134,7 @@ class _OnConnection(asyncio.Protocol):
 
     peers: PeerApp
     app: App
+    transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -124,7 +144,7 @@ class _OnConnection(asyncio.Protocol):
         behind = self.app
 
         async def with_responder(scope: Scope, receive: Receive, send: Send) -> None:
-            scope[_CONNECTION] = responder
+            scope[_RESPONDER], scope[_HANG_UP] = responder, self.transport.abort
             await behind(scope, receive, send)
 
         self.app = with_responder

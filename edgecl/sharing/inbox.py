@@ -23,12 +23,13 @@ _END = ".part"
 class Inbox:
     """The folder `incoming` of a home, made on first need.
 
-    most: bytes that lie in it at one time; beyond that the oldest that nobody is writing gives way.
+    most: bytes that lie in it at one time, or are declared and on their way; for more, the oldest that nobody is writing gives
+    way, else what is new.
     """
 
     def __init__(self, folder: Path, most: int = 4 * MAX_BYTES) -> None:
         self.folder, self._most = folder, most
-        self._open: set[Path] = set()
+        self._open: dict[Path, int] = {}  # that are being written, and how large they become
         self._free = 0  # bytes that may come before it is looked at again what lies there
         self._lock = threading.Lock()
 
@@ -43,7 +44,8 @@ class Inbox:
     def open(self, digest: str, size: int, sender: str, offset: int) -> Arrival:
         """Go on with a bundle behind its first `offset` bytes.
 
-        Raises ProtocolError for an offset that is not here, PeerRefused when that sender is sending it already, BankFull.
+        Raises ProtocolError for an offset that is not here, PeerRefused when that sender is sending it already or too much is
+        coming in at one time, BankFull.
         """
         path = self._path(digest, sender)
         with self._lock:
@@ -52,7 +54,7 @@ class Inbox:
             if self._free < size:
                 self._make_room(size, path)
             self._free -= size
-            self._open.add(path)
+            self._open[path] = size
         try:
             return Arrival(self, path, digest, size, offset)
         except BaseException:
@@ -62,7 +64,7 @@ class Inbox:
     def release(self, path: Path) -> None:
         """Nobody writes there any more."""
         with self._lock:
-            self._open.discard(path)
+            self._open.pop(path, None)
 
     def forget(self, digest: str, sender: str) -> None:
         """It is in the bank, or refused."""
@@ -79,14 +81,18 @@ class Inbox:
                 with contextlib.suppress(OSError):
                     facts = entry.stat(follow_symlinks=False)
                     files.append((facts.st_mtime_ns, facts.st_size, Path(entry.path)))
-        taken = sum(length for _, length, _ in files)
-        for _, length, path in sorted(files):
+        idle = [(age, length, path) for age, length, path in sorted(files) if path not in self._open and path != own]
+        taken = sum(self._open.values()) + sum(length for _, length, _ in idle)
+        for _, length, path in idle:
             if taken + size <= self._most:
                 break
-            if path not in self._open and path != own:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-                    taken -= length
+            with contextlib.suppress(OSError):
+                path.unlink()
+                taken -= length
+        if taken + size > self._most:
+            raise PeerRefused(
+                f"{taken:,} bytes are coming in from others, and there is no room for more; try again later", "busy"
+            )
         self._free = self._most - taken
 
 

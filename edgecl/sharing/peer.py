@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from edgecl.errors import EdgeclError, PeerRefused, ProtocolError, TransferError
@@ -164,11 +166,15 @@ class Receiver:
             self._now.__exit__(None, None, None)
 
 
-def _with_wants(host: Host, inbox: Inbox, sender: str, offers: Sequence[Offer]) -> list[Answer]:
-    """The host's answers; what it wants is told with what is here of it already."""
+def _with_wants(
+    host: Host, inbox: Inbox, sender: str, offers: Sequence[Offer], refused: Mapping[str, Done] = MappingProxyType({})
+) -> list[Answer]:
+    """The host's answers; what it wants is told with what is here of it already. refused: what it would refuse again."""
     found = []
     related: dict[str, frozenset[str]] = {}
     for offer, answer in zip(offers, host.answers(offers), strict=True):
+        if answer.state == "want" and (done := refused.get(offer.digest)):
+            answer = Answer(done.state, None, done.reason, done.message)
         if answer.state != "want":
             found.append(answer)
             continue
@@ -181,17 +187,38 @@ def _with_wants(host: Host, inbox: Inbox, sender: str, offers: Sequence[Offer]) 
     return found
 
 
+def _stream(host: Host, to: str, wants: Mapping[str, Want]) -> Iterator[bytes]:
+    """The parts that `to` wants, as long as it is believed."""
+    for digest, want in wants.items():
+        for part in parts(host.data(digest), want):
+            host.require(to)
+            yield part
+
+
 # -- answering
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """What was settled with a sender, as long as the host's stamp is the same.
+
+    summary: of all that it offered last, if that is here.   refused: by digest, what of it came and was not taken.
+    """
+
+    stamp: object
+    summary: str = ""
+    refused: Mapping[str, Done] = field(default_factory=dict)
 
 
 class Responder:
     """The end that is spoken to, for one connection. sender: public key of the peer at its other end."""
 
-    def __init__(self, host: Host, inbox: Inbox, sender: str, dealt: dict[str, tuple[str, object]] | None = None) -> None:
-        """dealt: by sender, what was settled with it last; shared by the connections of one process."""
+    def __init__(self, host: Host, inbox: Inbox, sender: str, dealt: dict[str, Dealt] | None = None) -> None:
+        """dealt: by sender; shared by the connections of one process."""
         self._host, self._inbox, self.sender = host, inbox, sender
         self._dealt = {} if dealt is None else dealt
         self._talk = Conversation()
+        self._rest_is_here = False  # what was offered and is not wanted
 
     def answer(self, data: bytes) -> bytes:
         """The answer to one message. Never raises for what a peer says: it is then a Refusal."""
@@ -215,10 +242,13 @@ class Responder:
             self._host.require(self.sender)
             return Hello(tuple(self._host.chain()))
         if isinstance(said, Glance):
-            return Verdict(self._dealt.get(self.sender) == (said.summary, self._host.stamp()))
+            return Verdict(self._settled().summary == said.summary)
         if isinstance(said, Offers):
-            answers = _with_wants(self._host, self._inbox, self.sender, said.heads)
-            self._remember(said.heads, [a.state for a in answers])
+            settled = self._settled()
+            answers = _with_wants(self._host, self._inbox, self.sender, said.heads, settled.refused)
+            self._rest_is_here = {a.state for a in answers} <= {"known", "want"}
+            here = self._rest_is_here and not any(a.want for a in answers)
+            self._dealt[self.sender] = self._of_offers(said.heads, settled.stamp, here, settled.refused)
             return Answers(tuple(answers))
         if isinstance(said, Ask):
             return Offers(tuple(self._host.offers()))
@@ -233,15 +263,20 @@ class Responder:
     def received(self, outcome: Sequence[Done] | EdgeclError) -> bytes:
         """What to say behind the stream."""
         answer = refusal(outcome) if isinstance(outcome, EdgeclError) else Dones(tuple(outcome))
-        offers, wanted = self._talk.offers.values(), self._talk.wanted
+        offers = self._talk.offers.values()
         self._talk.hear(Side.RESPONDER, answer)
         if isinstance(answer, Dones):
-            said = {done.digest: done.state for done in answer.of}
-            self._remember(offers, [said[o.digest] if o.digest in wanted else "known" for o in offers])
+            said = {done.digest: done for done in answer.of if done.state != "taken" and done.reason}
+            here = self._rest_is_here and {done.state for done in answer.of} <= {"known", "taken"}
+            settled = self._settled()  # anew, where something was taken
+            self._dealt[self.sender] = self._of_offers(offers, settled.stamp, here, {**settled.refused, **said})
         return protocol.encode(answer)
 
     def stream(self, data: bytes) -> Iterator[bytes]:
-        """The stream of parts that is asked for. Before it begins: raises ProtocolError, or BankError when one is gone."""
+        """The stream of parts that is asked for. Raises ProtocolError, or BankError when one is gone, before it begins.
+
+        Once it has: PeerRefused when the peer is not believed any more, and BankError.
+        """
         self._host.require(self.sender)
         said = protocol.decode(data)
         if not isinstance(said, Wants):
@@ -254,12 +289,18 @@ class Responder:
             self._talk.hear(Side.RESPONDER, refusal(error))
             raise
         self._talk.hear(Side.RESPONDER, Stream())
-        return (part for digest, want in said.of.items() for part in parts(self._host.data(digest), want))
+        return _stream(self._host, self.sender, said.of)
 
-    def _remember(self, offers: Iterable[Offer], states: Sequence[str]) -> None:
-        """What is settled needs no words when it is glanced at again."""
-        if "want" not in states:
-            self._dealt[self.sender] = (protocol.summary(o.digest for o in offers), self._host.stamp())
+    def _settled(self) -> Dealt:
+        """What need not be looked at again now."""
+        stamp = self._host.stamp()
+        found = self._dealt.get(self.sender)
+        return found if found is not None and found.stamp == stamp else Dealt(stamp)
+
+    @staticmethod
+    def _of_offers(offers: Iterable[Offer], stamp: object, here: bool, refused: Mapping[str, Done]) -> Dealt:
+        digests = [offer.digest for offer in offers]
+        return Dealt(stamp, protocol.summary(digests) if here else "", {d: refused[d] for d in digests if d in refused})
 
 
 def refusal(error: EdgeclError) -> Refusal:
@@ -292,7 +333,7 @@ def push(host: Host, channel: Channel, offers: Sequence[Offer], tell: Callable[[
         return
     wanted = dict(talk.wanted)
     talk.hear(Side.INITIATOR, Stream())
-    stream = (part for digest, (_, want) in wanted.items() for part in parts(host.data(digest), want))
+    stream = _stream(host, channel.key, {digest: want for digest, (_, want) in wanted.items()})
     dones = _checked(talk, channel.send(stream), Dones)
     for done in dones.of:
         tell(wanted[done.digest][0], done)

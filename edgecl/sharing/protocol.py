@@ -206,8 +206,8 @@ class Conversation:
             offers = {offer.digest: offer for offer in said.heads}
             if len(offers) != len(said.heads):
                 raise ProtocolError("a bundle is offered twice in one message")
-            if len({offer.task for offer in said.heads}) != len(offers):  # each is answered with what is here of its task
-                raise ProtocolError("a task is offered twice in one message")
+            if len({(offer.task, offer.key) for offer in said.heads}) != len(offers):  # each costs a look at what is here
+                raise ProtocolError("a task of one signer is offered twice in one message")
             self.offers, self.wanted = offers, {}
         elif isinstance(said, Answers):
             if len(said.of) != len(self.offers):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from edgecl.exchange import Outcome
 from edgecl.peering import Station, fetch, give, inbox
 from edgecl.sharing.bundle import MAX_BYTES, digest, from_bytes
 from edgecl.sharing.chunks import CHUNK, Want, parts
-from edgecl.sharing.peer import Responder
+from edgecl.sharing.peer import Dealt, Responder
 from edgecl.sharing.protocol import Answers, Ask, Glance, Offers, Refusal, Wants, decode, encode
 from edgecl.sharing.signing import Signer
 from edgecl.sharing.transport.wired import Wired
@@ -73,7 +75,7 @@ def test_a_second_share_of_an_unchanged_bank_is_one_glance(
     a: EdgeDevice, b: EdgeDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgecl.sharing.peer._FEW", 1)
-    dealt: dict[str, tuple[str, object]] = {}
+    dealt: dict[str, Dealt] = {}
     sent: list[int] = []
 
     def counted(way: str, data: bytes) -> bytes:
@@ -91,6 +93,40 @@ def test_a_second_share_of_an_unchanged_bank_is_one_glance(
     sent.clear()
     assert states(once()) == [("colours", "known", ""), ("shapes", "known", "")] and sum(sent) > 200
     assert b.tasks == ("colours",)
+
+
+@pytest.mark.parametrize("when", ["by its offer", "by its pictures"])
+def test_what_was_refused_does_not_come_again_and_is_never_called_known(
+    when: str, a: EdgeDevice, b: EdgeDevice, monkeypatch: pytest.MonkeyPatch, pictures_task
+) -> None:
+    """Until something changes at the receiver: then it is looked at again."""
+    monkeypatch.setattr("edgecl.sharing.peer._FEW", 1)
+    if when == "by its offer":
+        b.trust.trust(Peer("a", a.trust.signer.key, tasks=("colours",)))
+        reason = "not-allowed"
+    else:
+        b.learn("forms", pictures_task["shapes"], seed=1)
+        reason = "collision"
+    dealt: dict[str, Dealt] = {}
+    sent: list[int] = []
+
+    def counted(way: str, data: bytes) -> bytes:
+        sent.append(len(data) if way == "out" and data[:1] == b"\2" else 0)
+        return data
+
+    def once() -> list[tuple[str, str, str]]:
+        sent.clear()
+        return states(give(a, Wired(Responder(Station(b), inbox(b), a.trust.signer.key, dealt), b.trust.signer.key, counted)))
+
+    assert once() == [("colours", "shared", ""), ("shapes", "refused", reason)] and sum(sent) > 10_000
+    for _ in range(2):
+        assert once() == [("colours", "known", ""), ("shapes", "refused", reason)] and not sum(sent)
+    if when == "by its offer":
+        b.trust.trust(Peer("a", a.trust.signer.key))
+    else:
+        b.bank.remove("forms")
+    assert once() == [("colours", "known", ""), ("shapes", "shared", "")]
+    assert once() == [("colours", "known", ""), ("shapes", "known", "")] and len(sent) == 2
 
 
 def test_a_new_generation_sends_what_changed(a: EdgeDevice, b: EdgeDevice, pictures_task) -> None:
@@ -143,6 +179,20 @@ def test_a_transfer_goes_on_where_it_broke_off(a: EdgeDevice, b: EdgeDevice, pul
     assert b.export("shapes") == a.export("shapes")
 
 
+@pytest.mark.parametrize("pull", [False, True])
+def test_a_damaged_head_keeps_none_of_the_others_here(a: EdgeDevice, b: EdgeDevice, pull: bool) -> None:
+    damaged = a.bank.current()["colours"]
+    with closing(sqlite3.connect(a.bank.path)) as db, db:
+        db.execute("UPDATE bundles SET data = zeroblob(length(data)) WHERE digest = ?", (damaged,))
+    found = fetch(b, wire(a, b)) if pull else give(a, wire(b, a))
+    assert states(found)[-1] == ("shapes", "taken" if pull else "shared", "") and b.tasks == ("shapes",)
+    assert pull or ("colours", "refused", "") in states(found)
+
+
+def test_what_is_named_twice_is_given_once(a: EdgeDevice, b: EdgeDevice) -> None:
+    assert states(give(a, wire(b, a), ["shapes", "shapes"])) == [("shapes", "shared", "")]
+
+
 def test_a_stranger_is_told_nothing(a: EdgeDevice, b: EdgeDevice) -> None:
     far = Responder(Station(b), inbox(b), Signer.fresh().key)
     for message in (Ask(), Offers(tuple(Station(a).offers())), Glance("0" * 64)):
@@ -185,6 +235,22 @@ def test_trust_that_is_taken_back_ends_a_transfer_in_the_middle(a: EdgeDevice, b
     with pytest.raises(PeerRefused, match="revoked") as refused:
         give(a, wire(b, a, revoking))
     assert refused.value.reason == "revoked" and b.tasks == ()
+
+
+@pytest.mark.parametrize("pull", [False, True])
+def test_who_is_revoked_in_the_middle_is_sent_nothing_more(a: EdgeDevice, b: EdgeDevice, pull: bool) -> None:
+    sent = 0
+
+    def revoking(way: str, data: bytes) -> bytes:
+        nonlocal sent
+        if data[:1] == b"\2":
+            sent += 1
+            a.trust.revoke("b")
+        return data
+
+    with pytest.raises(PeerRefused, match="revoked"):
+        _ = fetch(b, wire(a, b, revoking)) if pull else give(a, wire(b, a, revoking))
+    assert sent == 1 and b.tasks == ()
 
 
 class Liar(Wired):
@@ -308,6 +374,7 @@ def test_the_quota_is_for_all_that_is_offered_together(a: EdgeDevice, device: Ma
 def test_what_is_there_already_takes_nothing_of_the_quota(a: EdgeDevice, device: Make, tmp_path: Path) -> None:
     c = device(tmp_path / "c", threads=1, heads_mb=1)
     c.trust.trust(Peer("a", a.trust.signer.key))
+    a.trust.trust(Peer("c", c.trust.signer.key))
     give(a, wire(c, a))
     offers = Station(a).offers()
     new = replace(offers[0], task="new", digest="0" * 64, size=(1 << 20) - c.bank.size())
@@ -358,6 +425,25 @@ def test_what_lies_half_is_bounded(a: EdgeDevice, tmp_path: Path) -> None:
     for n in range(20):
         with box.open(f"{n:064x}", 300, a.trust.signer.key, 0) as arrival:
             arrival.append(bytes(200))
+    assert sum(p.stat().st_size for p in (tmp_path / "in").iterdir()) <= 1000
+
+
+def test_what_comes_at_one_time_is_bounded(a: EdgeDevice, tmp_path: Path) -> None:
+    """By what is declared: a thousand that have just begun take no room yet."""
+    from edgecl.sharing.inbox import Inbox
+
+    box = Inbox(tmp_path / "in", most=1000)
+    with box.open("0" * 64, 300, a.trust.signer.key, 0) as arrival:
+        arrival.append(bytes(200))
+    coming = [box.open(f"{n:064x}", 450, a.trust.signer.key, 0) for n in (1, 2)]
+    with pytest.raises(PeerRefused, match="no room for more") as refused:
+        box.open("3" * 64, 450, a.trust.signer.key, 0)
+    assert refused.value.reason == "busy"
+    for arrival in coming:
+        with arrival:
+            arrival.append(bytes(440))
+    with box.open("3" * 64, 450, a.trust.signer.key, 0) as arrival:
+        arrival.append(bytes(450))
     assert sum(p.stat().st_size for p in (tmp_path / "in").iterdir()) <= 1000
 
 

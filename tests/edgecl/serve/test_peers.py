@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -23,7 +24,9 @@ from edgecl.peering import Station, fetch, give, inbox
 from edgecl.serve.guard import Limits
 from edgecl.serve.peers import PeerApp, listener, peers_socket
 from edgecl.serve.service import server
-from edgecl.sharing.protocol import MAX_MESSAGE, Ask, Refusal, decode, encode
+from edgecl.sharing.bundle import from_bytes
+from edgecl.sharing.chunks import Want, parts
+from edgecl.sharing.protocol import MAX_MESSAGE, Ask, Offers, Refusal, Wants, decode, encode
 from edgecl.sharing.signing import Signer, fingerprint
 from edgecl.sharing.transport.https import Https
 from edgecl.sharing.transport.tls import client_context, first_look, server_context
@@ -263,10 +266,6 @@ def test_a_receiver_that_does_not_read_is_cut_off(a: EdgeDevice, b: EdgeDevice, 
     """A pull whose answer nobody reads holds no connection."""
     import dataclasses
 
-    from edgecl.sharing.bundle import from_bytes
-    from edgecl.sharing.chunks import Want
-    from edgecl.sharing.protocol import Offers, Wants
-
     bundle = from_bytes(a.export("shapes"))
     for number in range(6):  # more than sockets hold
         large = a.trust.sign(dataclasses.replace(bundle, task=f"large-{number}", extra={"note": "x" * 3_000_000}))
@@ -285,6 +284,73 @@ def test_a_receiver_that_does_not_read_is_cut_off(a: EdgeDevice, b: EdgeDevice, 
         threading.Event().wait(3)
         assert len(until_closed(connection)) < 18_000_000
     _serves(a, b, at)
+
+
+def test_a_peer_that_is_revoked_while_it_is_sent_heads(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+    """It is hung up on, in the middle of the answer; and the service goes on."""
+    at = serving(b)
+    bundle = from_bytes(a.export("shapes"))
+    for number in range(4):  # more than sockets hold
+        large = a.trust.sign(replace(bundle, task=f"large-{number}", extra={"note": "x" * 3_000_000}))
+        b.bank.put(large.task, large.to_bytes(), "import", large.mark)
+    with https(at, a, b.trust.signer.key) as channel:
+        said = decode(channel.ask(encode(Ask())))
+        assert isinstance(said, Offers)
+        stream = channel.fetch(encode(Wants({head.digest: Want() for head in said.heads})))
+        seen = len(next(stream))
+        b.trust.revoke("a")
+        with pytest.raises(TransferError, match="broke off"):
+            seen += sum(map(len, stream))
+    assert seen < 12_000_000
+    b.trust.trust(Peer("a", a.trust.signer.key))
+    _serves(a, b, at)
+
+
+def test_who_hangs_up_does_not_close_what_is_being_written(a: EdgeDevice, b: EdgeDevice) -> None:
+    """A request is cancelled when its peer has gone. The thread that writes for it cannot be: it is waited for."""
+    inside, go = threading.Event(), threading.Event()
+
+    class Slow(Station):
+        def require(self, sender: str) -> None:
+            super().require(sender)
+            if threading.current_thread() is not threading.main_thread() and armed:
+                inside.set()
+                assert go.wait(20)
+
+    armed = False
+    data = a.export("shapes")
+    box = inbox(b)
+    app = PeerApp(Slow(b), box)
+    responder = app.responder(a.trust.signer.key)
+    responder.answer(encode(Offers(tuple(Station(a).offers()))))
+    stream = b"".join(parts(data, Want()))[:-10]
+
+    async def run() -> None:
+        nonlocal armed
+        messages = [{"type": "http.request", "body": stream, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            nonlocal armed
+            armed = True
+            return messages.pop()
+
+        async def send(message: Any) -> None:
+            pytest.fail("nobody is there to be answered")
+
+        scope = {"path": "/v1/send", "method": "POST", "edgecl.responder": responder}
+        task = asyncio.create_task(app(scope, receive, send))
+        await asyncio.to_thread(inside.wait, 20)
+        task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not task.done()
+        go.set()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    (left,) = (b.home / "incoming").iterdir()
+    assert data.startswith(left.read_bytes()) and left.stat().st_size > len(data) - 100 and not box._open
 
 
 def test_a_server_that_is_gone_and_one_that_is_none(a: EdgeDevice, b: EdgeDevice) -> None:

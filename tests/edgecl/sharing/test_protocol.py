@@ -112,7 +112,7 @@ def test_an_offer_costs_little_more_than_its_digest() -> None:
     ("said", "words"),
     [
         ([Offers((BIRDS, BIRDS))], "twice"),
-        ([Offers((BIRDS, replace(BIRDS, digest=B)))], "a task is offered twice"),
+        ([Offers((BIRDS, replace(BIRDS, digest=B)))], "a task of one signer is offered twice"),
         ([Offers((BIRDS,)), Answers(())], "0 answers to 1"),
         ([Ask(), Offers((BIRDS,)), Wants({B: Want()})], "not offered"),
         ([Offers((BIRDS,)), Answers((Answer("want", Want()),)), Stream(), Dones(())], "not what was sent"),
