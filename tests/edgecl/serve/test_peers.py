@@ -36,6 +36,7 @@ QUICK = Limits(
     body=1 << 50,
     held=1 << 60,
     connections=8,
+    handshake_seconds=3.0,
     head_seconds=0.5,
     body_seconds=0.5,
     body_rate=100_000,
@@ -392,6 +393,23 @@ def test_a_server_that_answers_for_ever(a: EdgeDevice, b: EdgeDevice) -> None:
             ):
                 channel.ask(encode(Ask()))
             thread.join(20)
+
+
+@pytest.mark.parametrize("why", ["there are others", "the time is up"])
+def test_strangers_who_say_nothing_keep_nobody_out(why: str, a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+    """They never begin TLS, so no server knows of them; else they would take every file handle of the process."""
+    many = why == "there are others"
+    at = serving(b, limits=replace(QUICK, handshake_seconds=600.0) if many else QUICK)
+    strangers = [socket.create_connection(_parts(at)) for _ in range(4 * QUICK.connections if many else 3)]
+    try:
+        for stranger in strangers[: 3 * QUICK.connections]:
+            stranger.settimeout(20)
+            assert stranger.recv(1) == b""
+        _serves(a, b, at)
+    finally:
+        for stranger in strangers:
+            stranger.close()
+    _serves(a, b, at)
 
 
 def test_ten_times_more_connections_than_are_served(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
