@@ -37,6 +37,7 @@ class Limits:
     held: int = 128 << 20  # of all bodies at once
     head: int = 16 << 10
     connections: int = 256
+    handshake_seconds: float = 10.0  # where there is TLS; see `door`
     head_seconds: float = 10.0
     body_seconds: float = 10.0
     body_rate: int = 16_000  # bytes a second; slower ones are cut off

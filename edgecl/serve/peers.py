@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from edgecl.device import EdgeDevice
-from edgecl.errors import EdgeclError, PeerRefused, ProtocolError
-from edgecl.serve.guard import Limits, protocol
-from edgecl.serve.replies import App, Receive, Scope, Send
+from edgecl.errors import EdgeclError, PeerRefused, ProtocolError, TransferError
+from edgecl.serve.guard import Guard, Limits, protocol
+from edgecl.serve.replies import Receive, Scope, Send
 from edgecl.serve.service import Listener, listen
 from edgecl.sharing import protocol as words
 from edgecl.sharing.chunks import in_blocks
@@ -27,6 +28,7 @@ T = TypeVar("T")
 _RESPONDER, _HANG_UP = "edgecl.responder", "edgecl.hang_up"  # what a request is told of its connection
 _BLOCK = 64 << 10  # bytes that are handed to the inbox at once; what is not there yet is sent again after a power cut
 _AHEAD = 32 << 10  # bytes that a connection may have read and not handed on
+_PER_PEER = 8  # connections of one key: it must not take the places of others, nor memory without bound
 _TURNS = 4  # peers that are worked for at one time: they share threads with all else, and a message takes memory to read
 LIMITS = Limits(body=1 << 50, held=1 << 60, connections=64)  # what comes is bounded by what was offered and wanted
 
@@ -39,6 +41,7 @@ class PeerApp:
         self._host, self._inbox, self._ended = host, inbox, ended
         self._dealt: dict[str, Dealt] = {}
         self._turns = asyncio.Semaphore(_TURNS)
+        self.connections: Counter[str] = Counter()  # that are open, by key
 
     def responder(self, sender: str) -> Responder:
         """For a new connection from that key."""
@@ -129,18 +132,26 @@ async def _reply(send: Send, status: int, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-class _OnConnection(asyncio.Protocol):
+class _OnConnection(Guard):
     """Gives the application, with each request, the responder of its connection."""
 
     peers: PeerApp
-    app: App
-    transport: asyncio.Transport
+    _key = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         # Else TLS takes 256 kB ahead, which would be sent again after a power cut. Not in its types.
         transport.set_read_buffer_limits(_AHEAD)  # type: ignore[attr-defined]
-        responder = self.peers.responder(peer_key(transport.get_extra_info("ssl_object")))
+        try:
+            key = peer_key(transport.get_extra_info("ssl_object"))
+        except TransferError:  # of another kind, for which a peer has vouched
+            key = ""
+        if not key or self.peers.connections[key] >= _PER_PEER:
+            self.transport.abort()
+            return
+        self._key = key
+        self.peers.connections[key] += 1
+        responder = self.peers.responder(key)
         behind = self.app
 
         async def with_responder(scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,6 +159,11 @@ class _OnConnection(asyncio.Protocol):
             await behind(scope, receive, send)
 
         self.app = with_responder
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.peers.connections[self._key] -= 1
+        self.peers.connections += Counter()  # without those that are gone
 
 
 def listener(app: PeerApp, device: EdgeDevice, sock: socket.socket, limits: Limits = LIMITS) -> Listener:

@@ -28,6 +28,7 @@ from edgecl.device import EdgeDevice
 from edgecl.errors import ConfigError, MissingDependency
 from edgecl.pictures.decode import decode
 from edgecl.serve.batching import Batcher, BatchSettings, answer_batch, warm_up
+from edgecl.serve.door import Door
 from edgecl.serve.guard import Limits, protocol
 from edgecl.serve.jobs import STATES, Jobs, learn_options
 from edgecl.serve.measures import Measures
@@ -224,6 +225,15 @@ def server(listener: Listener) -> uvicorn.Server:
         def capture_signals(self) -> Iterator[None]:
             yield
 
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup([] if listener.tls else sockets)
+            if listener.tls:
+                self.servers.append(Door(listener.sock, self._made, listener.tls, listener.limits))  # type: ignore[arg-type]
+
+        def _made(self) -> asyncio.Protocol:
+            made: Callable[..., asyncio.Protocol] = settings.http_protocol_class
+            return made(config=settings, server_state=self.server_state, app_state=self.lifespan.state)
+
     settings = uvicorn.Config(
         listener.app,
         http=listener.http or protocol(listener.limits, listener.hosts),
@@ -240,8 +250,6 @@ def server(listener: Listener) -> uvicorn.Server:
         timeout_keep_alive=int(listener.limits.idle_seconds),
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
-    settings.load()
-    settings.ssl = listener.tls
     return Quiet(settings)
 
 

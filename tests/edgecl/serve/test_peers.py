@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -36,6 +37,7 @@ QUICK = Limits(
     body=1 << 50,
     held=1 << 60,
     connections=8,
+    handshake_seconds=3.0,
     head_seconds=0.5,
     body_seconds=0.5,
     body_rate=100_000,
@@ -147,8 +149,6 @@ def test_a_certificate_that_names_another_key_is_not_believed(
     a.trust.trust(Peer("mallory", mallory.key))
     leaf = mallory.certify(tls._builder(inner.key, b.trust.signer.key, mallory.key, ca=False))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    import tempfile
-
     with tempfile.NamedTemporaryFile() as file:
         file.write(inner.to_pem() + leaf.public_bytes(Encoding.PEM))
         file.flush()
@@ -392,6 +392,79 @@ def test_a_server_that_answers_for_ever(a: EdgeDevice, b: EdgeDevice) -> None:
             ):
                 channel.ask(encode(Ask()))
             thread.join(20)
+
+
+@pytest.mark.parametrize("why", ["there are others", "the time is up"])
+def test_strangers_who_say_nothing_keep_nobody_out(why: str, a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+    """They never begin TLS, so no server knows of them; else they would take every file handle of the process."""
+    many = why == "there are others"
+    at = serving(b, limits=replace(QUICK, handshake_seconds=600.0) if many else QUICK)
+    strangers = [socket.create_connection(_parts(at)) for _ in range(4 * QUICK.connections if many else 3)]
+    try:
+        for stranger in strangers[: 3 * QUICK.connections]:
+            stranger.settimeout(20)
+            assert stranger.recv(1) == b""
+        _serves(a, b, at)
+    finally:
+        for stranger in strangers:
+            stranger.close()
+    _serves(a, b, at)
+
+
+def test_one_peer_does_not_take_the_places_of_all(
+    a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str], device: Callable[..., EdgeDevice], tmp_path: Path
+) -> None:
+    c = device(tmp_path / "c", threads=1)
+    b.trust.trust(Peer("c", c.trust.signer.key))
+    at = serving(b, limits=replace(QUICK, connections=64, head_seconds=600.0))
+    opened = []
+    try:
+        for _ in range(70):
+            with suppress(OSError):
+                opened.append(raw(at, c, b.trust.signer.key))
+        closed = 0
+        for connection in opened:
+            connection.settimeout(0.2)
+            try:
+                closed += connection.recv(1) == b""
+            except TimeoutError:
+                pass
+            except OSError:
+                closed += 1
+        assert closed >= len(opened) - 8
+        _serves(a, b, at)
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+def test_a_key_of_another_kind_is_sent_away(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
+    """A trusted peer signs a certificate for it, so TLS lets it in; no device has such a key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+
+    from edgecl.sharing.transport import tls
+
+    other = generate_private_key(SECP256R1())
+    signer = a.trust.signer
+    own = tls._builder(signer.key, "edgecl", signer.key, ca=False)
+    leaf = signer.certify(
+        x509.CertificateBuilder(own._issuer_name, own._subject_name, other.public_key(), 1, tls._FIRST, tls._LAST)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with tempfile.NamedTemporaryFile() as file:
+        key = other.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+        file.write(key + leaf.public_bytes(form.Encoding.PEM))
+        file.flush()
+        context.load_cert_chain(file.name)
+    at = serving(b)
+    with closing(context.wrap_socket(socket.create_connection(_parts(at)))) as connection:
+        with suppress(OSError):
+            connection.sendall(b"POST /v1/ask HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n" + encode(Ask()))
+        assert until_closed(connection) == b""
+    _serves(a, b, at)
 
 
 def test_ten_times_more_connections_than_are_served(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
