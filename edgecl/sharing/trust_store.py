@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -172,9 +172,12 @@ class TrustStore:
                     f"'{bundle.task}' was made from a head of '{maker.name}', whose trust was revoked", Reason.REVOKED
                 )
 
-    def believed(self) -> tuple[object, list[str]]:
-        """(stamp, keys of the peers that are trusted): who may speak to this device."""
-        return self.stamp(), [peer.key for peer in self.peers.values() if peer.trusted]
+    def believed(self) -> tuple[object, Iterator[str]]:
+        """(stamp, keys of the peers that are trusted): who may speak to this device. ConfigError is raised by the keys."""
+        return self.stamp(), self._trusted()
+
+    def _trusted(self) -> Iterator[str]:
+        yield from (peer.key for peer in self.peers.values() if peer.trusted)
 
     def barred(self) -> Callable[[Bundle], str]:
         """What says of a bundle in the bank why it must not serve, or "".

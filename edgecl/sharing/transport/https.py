@@ -11,8 +11,9 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
+from typing import Any
 
 from edgecl.errors import MissingDependency, PeerRefused, ProtocolError, TransferError
 from edgecl.sharing import protocol
@@ -94,10 +95,7 @@ class Https(Channel):
     def _post(self, path: str, content: bytes | Iterable[bytes]) -> Iterator[Iterator[bytes]]:
         """The bytes of the answer, as they come."""
         try:
-            with self._client.stream("POST", path, content=content) as response:
-                self.key = peer_key(response.extensions["network_stream"].get_extra_info("ssl_object"))
-                if self._strict and self.key not in self._keys:
-                    raise NewKey(f"{self.where} shows the key {fingerprint(self.key)}, which is not trusted here")
+            with self._client.stream("POST", path, content=content, extensions={"trace": self._met}) as response:
                 pieces = self._paced(response.iter_raw())
                 if response.status_code != 200:
                     self._refused(response.status_code, _bounded(pieces, self.where))
@@ -106,6 +104,14 @@ class Https(Channel):
             raise TransferError(f"{self.where} did not answer within {self._patience:g} s; what came whole is kept") from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError, OSError) as error:
             raise TransferError(self._why(error)) from error
+
+    def _met(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Called by httpx at every step: between the handshake and the first byte of HTTP, see whose key it is."""
+        if event != "connection.start_tls.complete":
+            return
+        self.key = peer_key(facts["return_value"].get_extra_info("ssl_object"))
+        if self._strict and self.key not in self._keys:
+            raise NewKey(f"{self.where} shows the key {fingerprint(self.key)}, which is not trusted here")
 
     def _refused(self, status: int, data: bytes) -> None:
         try:
@@ -146,9 +152,9 @@ class Https(Channel):
 
 
 def _bounded(pieces: Iterator[bytes], where: str) -> bytes:
-    data = b""
+    data = bytearray()
     for piece in pieces:
         data += piece
         if len(data) > MAX_MESSAGE:
             raise ProtocolError(f"{where} answers with more than {MAX_MESSAGE:,} bytes")
-    return data
+    return bytes(data)

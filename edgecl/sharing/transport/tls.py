@@ -8,6 +8,7 @@ Dates are not looked at: boards wake up in 1970. `peer_key` then says who is the
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import secrets
 import ssl
@@ -16,9 +17,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from edgecl.errors import TransferError
+from edgecl.errors import EdgeclError, IdentityError, TransferError
 from edgecl.sharing.signing import Signer, crossings, identity, public_key
 
+_log = logging.getLogger("edgecl.sharing")
 SOCKET_BUFFER = 16 << 10  # bytes, at either end: what lies in them when the power goes is sent again; a chunk, with all else
 _NO_CHECK_TIME = 0x20_0000  # X509_V_FLAG_NO_CHECK_TIME, which Python's ssl does not name
 _FIRST, _LAST = datetime.datetime(1950, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59)
@@ -27,7 +29,8 @@ _FIRST, _LAST = datetime.datetime(1950, 1, 1), datetime.datetime(9999, 12, 31, 2
 def server_context(home: Path, believed: Callable[[], tuple[object, Iterable[str]]]) -> ssl.SSLContext:
     """For a server with the key of `home` that only the keys in `believed` get to speak to.
 
-    believed: (stamp, keys), asked at each new connection; all is made anew when the stamp or the home's key differs.
+    believed: (stamp, keys), asked at each new connection; all is made anew when the stamp or the home's key differs, and only
+    then the keys are looked at.
     Connections that are open already are the caller's to judge. Raises IdentityError.
     """
 
@@ -41,15 +44,23 @@ def server_context(home: Path, believed: Callable[[], tuple[object, Iterable[str
     stamp, keys = stamped()
     now = (stamp, made(keys))
     outer = made(())
+    told = ""
 
-    def choose(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-        nonlocal now
-        stamp, keys = stamped()
-        if stamp != now[0]:
-            now = (stamp, made(keys))
+    def choose(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
+        nonlocal now, told
+        try:
+            stamp, keys = stamped()
+            if stamp != now[0]:
+                now = (stamp, made(keys))
+        except EdgeclError as error:  # nobody can tell who is trusted: then nobody is
+            if str(error) != told:
+                _log.error("no peer is let in: %s", error)
+            told = str(error)
+            return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
         connection.context = now[1]
+        return None
 
-    outer.sni_callback = choose  # type: ignore[assignment]  # OpenSSL asks it for every connection, with a name or without
+    outer.sni_callback = choose  # OpenSSL asks it for every connection, with a name or without
     return outer
 
 
@@ -115,13 +126,19 @@ def _present(context: ssl.SSLContext, signer: Signer, vouched: bytes) -> None:
 
     phrase = secrets.token_hex(16)
     leaf = signer.certify(_builder(signer.key, "edgecl", signer.key, ca=False))
-    handle, path = tempfile.mkstemp()
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(signer.to_pem(phrase) + leaf.public_bytes(Encoding.PEM) + vouched)
-        context.load_cert_chain(path, password=phrase)
-    finally:
-        os.unlink(path)
+        handle, path = tempfile.mkstemp()
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(signer.to_pem(phrase) + leaf.public_bytes(Encoding.PEM) + vouched)
+            context.load_cert_chain(path, password=phrase)
+        finally:
+            os.unlink(path)
+    except OSError as error:
+        raise IdentityError(
+            f"this device cannot show its key: {error.strerror or error}; a file for temporary use is needed for a moment, in "
+            f"$TMPDIR or the system's place"
+        ) from error
 
 
 def _root(key: str) -> bytes:

@@ -20,8 +20,8 @@ import httpx
 import uvicorn
 
 from edgecl.device import EdgeDevice
-from edgecl.errors import PeerRefused, ProtocolError, TransferError
-from edgecl.peering import Station, fetch, give, inbox
+from edgecl.errors import IdentityError, PeerRefused, ProtocolError, TransferError
+from edgecl.peering import Station, fetch, give, inbox, pull_from, share_to
 from edgecl.serve.guard import Limits
 from edgecl.serve.peers import PeerApp, listener, peers_socket
 from edgecl.serve.service import server
@@ -29,7 +29,7 @@ from edgecl.sharing.bundle import from_bytes
 from edgecl.sharing.chunks import Want, parts
 from edgecl.sharing.protocol import MAX_MESSAGE, Ask, Offers, Refusal, Wants, decode, encode
 from edgecl.sharing.signing import Signer, fingerprint
-from edgecl.sharing.transport.https import Https
+from edgecl.sharing.transport.https import Https, NewKey
 from edgecl.sharing.transport.tls import client_context, first_look, server_context
 from edgecl.sharing.trust import Peer
 
@@ -68,9 +68,9 @@ def serving() -> Iterator[Callable[..., str]]:
     """Starts servers: serving(device) gives HOST:PORT."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def start(edge: EdgeDevice, tls: ssl.SSLContext | None = None, limits: Limits = QUICK) -> str:
+    def start(edge: EdgeDevice, tls: ssl.SSLContext | None = None, limits: Limits = QUICK, **more: Any) -> str:
         sock = peers_socket("127.0.0.1", 0)
-        one = listener(PeerApp(Station(edge), inbox(edge)), edge, sock, limits)
+        one = listener(PeerApp(Station(edge), inbox(edge), **more), edge, sock, limits)
         running_one = server(one if tls is None else replace(one, tls=tls))
         thread = threading.Thread(target=running_one.run, args=([sock],), daemon=True)
         thread.start()
@@ -158,6 +158,29 @@ def test_a_certificate_that_names_another_key_is_not_believed(
         give(a, channel)
 
 
+@pytest.mark.parametrize("way", ["push", "pull"])
+def test_a_new_key_is_met_before_anything_else_is_said(
+    a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str], way: str
+) -> None:
+    """A key that a trusted one vouches for gets through the handshake: it hears nothing but a hello until it is known."""
+    old = b.trust.signer.key
+    b.trust.rotate()
+    new = b.trust.signer.key
+    asked: list[tuple[str, int]] = []
+    at = serving(b, ended=lambda way, status: asked.append((way, status)))
+    with https(at, a, old) as channel, pytest.raises(NewKey):
+        give(a, channel)
+    assert channel.key == new and asked == []
+    if way == "push":
+        assert [o.state for o in share_to(a, at)] == ["shared"]
+    else:
+        assert pull_from(a, at) == []
+    assert a.trust.peers["b"].line == (old, new)
+    a.trust.rotate()  # and the other way round: the server meets who speaks to it
+    assert [o.state for o in share_to(a, at)] == ["shared"]
+    assert b.trust.peers["a"].key == a.trust.signer.key
+
+
 def test_a_stranger_does_not_get_through_the_handshake(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
     at, stranger = serving(b), Signer.fresh()
     with (
@@ -185,6 +208,27 @@ def test_trust_and_its_end_need_no_restart(a: EdgeDevice, b: EdgeDevice, serving
         with pytest.raises(PeerRefused, match="revoked") as refused:  # on the connection that is open
             give(a, channel)
     assert refused.value.reason == "revoked"
+
+
+def test_nobody_is_let_in_while_nobody_can_tell_who_is_trusted(
+    a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    at, file = serving(b), b.home / "peers.toml"
+    sound = file.read_bytes()
+    file.write_text("[[[")
+    for _ in range(2):
+        with https(at, a, b.trust.signer.key) as channel, pytest.raises(TransferError):
+            give(a, channel)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and "no peer is let in" in said[0] and "peers.toml cannot be read" in said[0]
+    file.write_bytes(sound)
+    _serves(a, b, at)
+
+
+def test_where_no_file_can_be_written_the_sentence_says_so(a: EdgeDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(a.home / "not there"))
+    with pytest.raises(IdentityError, match="cannot show its key"):
+        https("127.0.0.1:1", a, a.trust.signer.key)
 
 
 @pytest.mark.parametrize(
