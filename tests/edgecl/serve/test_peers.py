@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import socket
 import ssl
 import tempfile
@@ -29,6 +30,7 @@ from edgecl.sharing.bundle import from_bytes
 from edgecl.sharing.chunks import Want, parts
 from edgecl.sharing.protocol import MAX_MESSAGE, Ask, Offers, Refusal, Wants, decode, encode
 from edgecl.sharing.signing import Signer, fingerprint
+from edgecl.sharing.transport import tls
 from edgecl.sharing.transport.https import Https, NewKey
 from edgecl.sharing.transport.tls import client_context, first_look, server_context
 from edgecl.sharing.trust import Peer
@@ -68,10 +70,10 @@ def serving() -> Iterator[Callable[..., str]]:
     """Starts servers: serving(device) gives HOST:PORT."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def start(edge: EdgeDevice, tls: ssl.SSLContext | None = None, limits: Limits = QUICK, **more: Any) -> str:
+    def start(edge: EdgeDevice, context: ssl.SSLContext | None = None, limits: Limits = QUICK, **more: Any) -> str:
         sock = peers_socket("127.0.0.1", 0)
         one = listener(PeerApp(Station(edge), inbox(edge), **more), edge, sock, limits)
-        running_one = server(one if tls is None else replace(one, tls=tls))
+        running_one = server(one if context is None else replace(one, tls=context))
         thread = threading.Thread(target=running_one.run, args=([sock],), daemon=True)
         thread.start()
         while not running_one.started and thread.is_alive():
@@ -131,7 +133,7 @@ def test_a_man_in_the_middle_with_another_certificate(
 ) -> None:
     """He has a key that b trusts even, but not b's: nothing is sent to him."""
     (tmp_path / "mallory").mkdir()
-    at = serving(b, tls=server_context(tmp_path / "mallory", b.trust.believed))
+    at = serving(b, context=server_context(tmp_path / "mallory", b.trust.believed))
     with https(at, a, b.trust.signer.key) as channel, pytest.raises(TransferError, match="shows another key than") as refused:
         give(a, channel)
     assert fingerprint(b.trust.signer.key) in str(refused.value)
@@ -143,8 +145,6 @@ def test_a_certificate_that_names_another_key_is_not_believed(
     """A trusted peer signs a certificate for a key of its own, under b's name: the key is what counts."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from edgecl.sharing.transport import tls
-
     mallory, inner = Signer.fresh(), Signer.fresh()
     a.trust.trust(Peer("mallory", mallory.key))
     leaf = mallory.certify(tls._builder(inner.key, b.trust.signer.key, mallory.key, ca=False))
@@ -153,7 +153,7 @@ def test_a_certificate_that_names_another_key_is_not_believed(
         file.write(inner.to_pem() + leaf.public_bytes(Encoding.PEM))
         file.flush()
         context.load_cert_chain(file.name)
-    at = serving(b, tls=context)
+    at = serving(b, context=context)
     with https(at, a, b.trust.signer.key, mallory.key) as channel, pytest.raises(TransferError):
         give(a, channel)
 
@@ -179,6 +179,16 @@ def test_a_new_key_is_met_before_anything_else_is_said(
     a.trust.rotate()  # and the other way round: the server meets who speaks to it
     assert [o.state for o in share_to(a, at)] == ["shared"]
     assert b.trust.peers["a"].key == a.trust.signer.key
+
+
+@pytest.mark.parametrize("year", [1951, 2200])
+def test_dates_mean_nothing(
+    year: int, a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board that wakes up in 1970 sees certificates of the future, and one whose clock runs ahead sees old ones."""
+    monkeypatch.setattr(tls, "_FIRST", datetime.datetime(year, 1, 1))
+    monkeypatch.setattr(tls, "_LAST", datetime.datetime(year, 1, 2))
+    _serves(a, b, serving(b))
 
 
 def test_a_stranger_does_not_get_through_the_handshake(a: EdgeDevice, b: EdgeDevice, serving: Callable[..., str]) -> None:
@@ -487,8 +497,6 @@ def test_a_key_of_another_kind_is_sent_away(a: EdgeDevice, b: EdgeDevice, servin
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-
-    from edgecl.sharing.transport import tls
 
     other = generate_private_key(SECP256R1())
     signer = a.trust.signer
