@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from edgecl.device import EdgeDevice
-from edgecl.errors import BundleError, ConfigError, EdgeclError, Reason, RomMismatch, TransferError, UnknownTask
+from edgecl.errors import BankCorrupt, BundleError, ConfigError, EdgeclError, Reason, RomMismatch, TransferError, UnknownTask
 from edgecl.importing import OPINION, Wishes
 from edgecl.merging import parts
 from edgecl.sharing.bundle import MAX_BYTES, Bundle, digest, from_bytes
@@ -48,7 +48,8 @@ Tell = Callable[[Outcome], None]
 def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = (), tell: Tell = lambda outcome: None) -> list[Outcome]:
     """Put the bundles in force there; tasks: names, none means all. Raises UnknownTask, TransferError.
 
-    What nobody would take, because nobody has signed it or it is not trusted here, is refused and stops none of the others.
+    What nobody would take, because nobody has signed it, it is not trusted here or it is damaged, is refused and stops none of
+    the others.
     """
     chain = device.trust.successions()
     for link in chain:  # first: without them, nobody who trusts a former key would believe the heads
@@ -56,12 +57,18 @@ def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = (), tell: Te
     current, barred = device.bank.current(), device.trust.barred()
     found = []
     for name in to_be_shared(device, tasks):
-        data = device.export(name)
-        error = unfit(device, name, from_bytes(data), barred)
+        data = b""
+        error: EdgeclError | None
+        try:
+            data = device.export(name)
+            error = unfit(device, name, from_bytes(data), barred)
+        except (BankCorrupt, BundleError) as damage:
+            error = damage
         if error is None:
             found.append(Outcome(name, current[name], len(data), "shared" if to.put(data) else "known"))
         else:
-            found.append(Outcome(name, current[name], len(data), "refused", str(error.reason), str(error)))
+            reason = str(getattr(error, "reason", ""))
+            found.append(Outcome(name, current[name], len(data), "refused", reason, str(error)))
         tell(found[-1])
     return found
 

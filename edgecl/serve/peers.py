@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from edgecl.device import EdgeDevice
-from edgecl.errors import EdgeclError, PeerRefused, ProtocolError, TransferError
+from edgecl.errors import EdgeclError, PeerRefused, ProtocolError, RequestRefused, TransferError
 from edgecl.serve.guard import Guard, Limits, protocol
 from edgecl.serve.replies import Receive, Scope, Send
 from edgecl.serve.service import Listener, listen
@@ -28,7 +28,7 @@ T = TypeVar("T")
 _RESPONDER, _HANG_UP = "edgecl.responder", "edgecl.hang_up"  # what a request is told of its connection
 _BLOCK = 64 << 10  # bytes that are handed to the inbox at once; what is not there yet is sent again after a power cut
 _AHEAD = 32 << 10  # bytes that a connection may have read and not handed on
-_PER_PEER = 8  # connections of one key: it must not take the places of others, nor memory without bound
+_PER_PEER = 4  # connections of one key: it must not take the places of others, nor memory without bound
 _TURNS = 4  # peers that are worked for at one time: they share threads with all else, and a message takes memory to read
 LIMITS = Limits(body=1 << 50, held=1 << 60, connections=64)  # what comes is bounded by what was offered and wanted
 
@@ -56,6 +56,7 @@ class PeerApp:
             await way(scope, receive, send)
         except EdgeclError as error:
             status = 403 if isinstance(error, PeerRefused) else 400 if isinstance(error, ProtocolError) else 500
+            status = error.status if isinstance(error, RequestRefused) else status
             await _reply(send, status, words.encode(refusal(error)))
         self._ended(path if way else "other", status)
 
