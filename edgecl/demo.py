@@ -183,11 +183,11 @@ def run(
         tell("")
         for number, task in enumerate(tasks[:-1], 1):
             with watch() as progress:
-                aloud = _staged(task.name, progress)
+                aloud = staged(task.name, progress)
                 report = device.learn_pictures(task.name, task.train, task.train_labels, task.classes, progress=aloud)
                 step = memory.compare(device, report.task)
                 memory.add(device, task, report, aloud)
-            tell(_learned(number, total, report))
+            tell(report_line(number, total, report))
             _tell_step(step, tell)
             reports.append(report)
             steps.append(step)
@@ -197,11 +197,11 @@ def run(
     tell(f"Power cut: a process learning '{last.name}' is killed in the middle (SIGKILL).")
     with watch() as progress:
         _write_folder(folder, last)
-        stage = _cut(home, last.name, folder, _staged(last.name, progress))
+        stage = _cut(home, last.name, folder, staged(last.name, progress))
     with EdgeDevice(home, say=tell) as device:  # a new start, as after a power cut
         there = last.name in device.tasks
         with watch() as progress:
-            step = memory.compare(device, "the power cut", again=_staged("asking every head again", progress))
+            step = memory.compare(device, "the power cut", again=staged("asking every head again", progress))
         steps.append(step)
         state = "is there, whole" if there else "is not there"
         tell(f"      It was {stage}. After the restart '{last.name}' {state}.")
@@ -209,10 +209,10 @@ def run(
         _tell_step(step, tell)
         tell("")
         with watch() as progress:
-            report = device.learn(last.name, folder, progress=_staged(last.name, progress))
+            report = device.learn(last.name, folder, progress=staged(last.name, progress))
             step = memory.compare(device, report.task)
-            memory.add(device, last, report, _staged(last.name, progress))
-        tell(_learned(total, total, report) + " (*)")
+            memory.add(device, last, report, staged(last.name, progress))
+        tell(report_line(total, total, report) + " (*)")
         reports.append(report)
         steps.append(step)
         _tell_step(step, tell)
@@ -287,11 +287,13 @@ def _sha256(scores: Floats) -> str:
     return hashlib.sha256(scores.tobytes()).hexdigest()
 
 
-def _staged(name: str, progress: Progress) -> Progress:
+def staged(name: str, progress: Progress) -> Progress:
+    """`progress` with the task's name before each stage."""
     return lambda stage, done, total: progress(f"{name}: {stage}", done, total)
 
 
-def _learned(number: int, total: int, report: LearnReport) -> str:
+def report_line(number: int, total: int, report: LearnReport) -> str:
+    """What learning a task gave, on one line."""
     return (
         f"[{number}/{total}] {report.task}: {len(report.classes)} classes, {report.pictures} pictures, "
         f"{report.seconds['total']:.1f} s, {report.bytes / 1000:.0f} kB"

@@ -25,7 +25,7 @@ LAYERS = (
     ("sharing", "learners"),
     (
         *("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange"),
-        *("importing", "collisions", "merging", "peering"),
+        *("importing", "collisions", "merging", "peering", "two_devices"),
     ),
     ("cli", "serve"),
     ("__main__",),
@@ -86,6 +86,7 @@ NEEDS = {
     **{f"edgecl.heads.parts.{name}": "MissingDependency" for name in ("crossfit", "folded", "paper", "training")},
     "edgecl.heads.parts.views": "torch",
     "edgecl.learners.finetune": "MissingDependency",
+    "edgecl.two_devices.story": "MissingDependency",
     **{f"edgecl.serve.{name}": "MissingDependency" for name in ("api", "measures", "peers", "service")},
 }
 

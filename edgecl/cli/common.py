@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +21,12 @@ from edgecl.errors import ConfigError
 from edgecl.text import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from edgecl.config import DeviceConfig
     from edgecl.device import EdgeDevice
 
+WIDTH = 80  # columns, where the output is no terminal
 RomOption = Annotated[Path | None, typer.Option("--rom", help="ROM image to use. Default: the home's, made on first need.")]
 RuntimeOption = Annotated[str | None, typer.Option("--runtime", help=f"{', '.join(registry.RUNTIMES)}.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu or cuda. Default: cpu; for tensorrt cuda.")]
@@ -33,6 +38,28 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable outpu
 def say(line: str) -> None:
     """One line for the person, on stderr, so that stdout stays the answer."""
     print(line, file=sys.stderr, flush=True)
+
+
+def out(line: str) -> None:
+    """One line of the answer."""
+    print(line, flush=True)
+
+
+def console() -> Console:
+    """Where tables go."""
+    from rich.console import Console
+
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def command() -> str:
+    """What to type to run this program again."""
+    called = Path(sys.argv[0])
+    if called.stem != "edgecl":
+        return f"{shlex.quote(sys.executable)} -m edgecl.cli.main"
+    found = shutil.which("edgecl")
+    return "edgecl" if found and Path(found).resolve() == called.resolve() else shlex.quote(str(called))
 
 
 def open_device(**options: object) -> EdgeDevice:

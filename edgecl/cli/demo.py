@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +20,10 @@ from edgecl.cli.common import (
     RomOption,
     RuntimeOption,
     ThreadsOption,
+    command,
     configured,
+    console,
+    out,
     progress,
     say,
 )
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
 
     from edgecl.demo import Result
 
-WIDTH = 80  # columns, where the output is no terminal
-
 
 def demo(
-    keep: Annotated[Path | None, typer.Option("--keep", help="Make the device in this new folder and keep it.")] = None,
+    keep: Annotated[Path | None, typer.Option("--keep", help="Make what it makes in this new folder and keep it.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Three tasks and fewer pictures.")] = False,
+    two_devices: Annotated[
+        bool, typer.Option("--two-devices", help="Another story: what one device has learned, a second one can do.")
+    ] = False,
     rom: RomOption = None,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
@@ -48,12 +50,17 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Learn tasks one after another on real pictures, forget nothing, answer untold. Your own bank is not touched."""
+    if two_devices:
+        from edgecl.cli.two_devices import play
+
+        options = {"rom": rom, "runtime": runtime, "device": device, "threads": threads, "mapper": mapper}
+        return play(keep, quick, options, as_json)
     from edgecl.demo import learned, prepare, run, unseen, vacant
 
     started = time.perf_counter()
     if keep:
         vacant(keep)
-    tell = say if as_json else _print
+    tell = say if as_json else out
     tasks, strangers = learned(quick), unseen(quick)
     tell(f"edgecl demo: one device, {len(tasks)} tasks, real pictures, no task labels.")
     tell(f"It lives in {printable(keep) if keep else 'a temporary folder'}; your own bank is not touched.")
@@ -76,19 +83,10 @@ def demo(
         raise typer.Exit(1)
 
 
-def _print(line: str) -> None:
-    print(line, flush=True)
-
-
 def _report(result: Result, exported: float, tell: Callable[[str], None]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH)
     as_task, as_class = (f"{result.conditions[key]:.0%}" for key in ("stated_false_reject", "stated_class_false_reject"))
     tell("")
-    console.print(_table(result))
+    console().print(_table(result))
     tell("")
     tell("train, test: pictures. s, kB: seconds to learn the task, size of its head.")
     tell("oracle: right class when told the task. Not told: mapper, right task; joint,")
@@ -139,7 +137,7 @@ def _table(result: Result) -> Table:
 
 
 def _play_on(home: Path, result: Result, tell: Callable[[str], None]) -> None:
-    edgecl = f"{_command()} --home {shlex.quote(str(home))}"
+    edgecl = f"{command()} --home {shlex.quote(str(home))}"
     pictures = shlex.quote(str(home / "pictures"))
     tell("")
     tell(f"The device stays in {printable(home)}. Play on:")
@@ -148,12 +146,3 @@ def _play_on(home: Path, result: Result, tell: Callable[[str], None]) -> None:
     for other in result.unseen[-1:]:
         tell(f"  {edgecl} learn --task {other.task} --data {pictures}/learn/{other.task}")
         tell(f"  {edgecl} infer {pictures}/{other.task}*.png")
-
-
-def _command() -> str:
-    """What to type to run this program again."""
-    called = Path(sys.argv[0])
-    if called.stem != "edgecl":
-        return f"{shlex.quote(sys.executable)} -m edgecl.cli.main"
-    found = shutil.which("edgecl")
-    return "edgecl" if found and Path(found).resolve() == called.resolve() else shlex.quote(str(called))

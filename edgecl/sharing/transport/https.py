@@ -137,6 +137,11 @@ class Https(Channel):
                 f"{self.where} shows another key than {expected}: it is another device, or somebody stands between. Nothing "
                 f"was sent. `edgecl peers id` there says its key"
             )
+        if self.key:
+            return (
+                f"{self.where} broke off in the middle of the conversation. What was acknowledged is kept, and the rest goes "
+                f"on where it stopped: share or pull again ({printable(text, 100) or type(error).__name__})"
+            )
         if "alert" in text.lower() or "EOF occurred" in text or "disconnected without" in text:
             return (
                 f"{self.where} closed the connection; most often it does not trust this device yet. There: edgecl peers trust "
