@@ -59,7 +59,7 @@ def _report(result: Result, exported: float, tell: Callable[[str], None]) -> Non
     console().print(_tasks(result))
     tell("")
     tell("train, test: pictures; B has seen none before it was asked. kB: the bundle.")
-    tell("right, unknown, wrong: B's answers, untold the task. as A: same in every field.")
+    tell("right, unknown, wrong: B's answers, untold the task. as A: in every field.")
     tell("")
     console().print(_claims(result))
     tell("")
@@ -76,7 +76,7 @@ def _tasks(result: Result) -> Table:
     for row in result.rows:
         shares = [f"{share:.0%}" for share in (row.right, row.unknown, row.wrong)]
         counts = [str(row.classes), str(row.train), f"{row.bytes / 1000:.0f}", str(row.test)]
-        table.add_row(row.task, *counts, *shares, f"{row.same} of {row.test}")
+        table.add_row(row.task, *counts, *shares, str(row.same))
     return table
 
 
@@ -93,7 +93,7 @@ def _table(first: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column(first, no_wrap=True)
     return table
 

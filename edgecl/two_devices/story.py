@@ -166,8 +166,7 @@ class _Story:
         self._told(f"Asked over its local API about a picture of each of {_names(self.tasks)}, it says:")
         replies = [self.b.ask(pictures[0]) for pictures in self.pictures.values()]
         self._quote(replies[0][1].get("error", replies[0][1]))
-        nothing = all(status == _NOTHING for status, _ in replies) and not self.b.heads()
-        self._claim("B, new, knows nothing", f"{_count(len(replies), 'picture')}, no answer", nothing)
+        self._claim("B, new, knows nothing", *self._silent(replies))
 
     def _learn(self, tasks: Sequence[TaskPictures]) -> None:
         self._step("A learns")
@@ -195,13 +194,14 @@ class _Story:
         self._lines("$ edgecl share --to B")
         refused, sent = self._tried("B")
         self._told(f"The handshake ended there; {sent:,} bytes had gone out, none of a head.")
-        kept_out = refused and not b.heard() and not b.heads() and sent < _TALK
-        self._claim("B lets in nobody whom it does not trust", "in the handshake", kept_out)
+        heard = b.heard()
+        kept_out = refused and not heard and not b.heads() and sent < _TALK
+        self._claim("B lets in nobody whom it does not trust", f"{_count(heard, 'request')} heard", kept_out)
         self._told("B is given A's key, and the fingerprint that A shows; edgecl compares the two:")
         self._lines(f"$ edgecl peers trust A {a.trust.signer.key[:8]}... --fingerprint {own}")
         said = b.command("peers", "trust", "A", a.trust.signer.key, "--fingerprint", own)
         self._quote(said)
-        self._claim("both fingerprints are what the other shows", "compared each way", own in said)
+        self._claim("both fingerprints are what the other shows", f"{b.shown[:9]}..., {own[:9]}...", own in said)
 
     def _share(self, tasks: Sequence[TaskPictures]) -> dict[str, list[Answer]]:
         """Returns B's answers, by task."""
@@ -249,14 +249,14 @@ class _Story:
         broken, sent = self._tried("B", [name])
         self._told(f"B got SIGKILL when {sent:,} bytes had gone out; {lying:,} of the bundle's {size:,} lie on its disk.")
         self._serve("restart_s")
-        kept, same = b.heads(), self._answers_of_b([task.name for task in known]) == before
+        kept, (same, total) = b.heads(), _same(before, self._answers_of_b([task.name for task in known]))
         self._told(
-            f"Started again, it answers after {self.figures['restart_s']:.1f} s. It has {_list(kept)}; every answer is "
-            f"{'as before, to the last digit' if same else 'NOT AS BEFORE'}."
+            f"Started again, it answers after {self.figures['restart_s']:.1f} s. It has {_list(kept)}; {same} of {total} "
+            f"answers are as before, to the last digit."
         )
-        self._claim(
-            "killed, B loses nothing that it acknowledged", f"{_count(len(kept), 'head')} as before", kept == heads and same
-        )
+        there = len(heads.items() & kept.items())
+        measured = f"{there} of {len(heads)} heads, {same} of {total} same"
+        self._claim("killed, B loses nothing it acknowledged", measured, kept == heads and same == total)
         self._lines(f"$ edgecl share {name} --to B")
         cable.clear()
         begun = time.perf_counter()
@@ -292,9 +292,9 @@ class _Story:
         self._told(
             "Then A, which B trusts, sends it with the names of its classes exchanged, under the same signature. B says:"
         )
-        self._pressed(tampered, "a tampered bundle from a trusted peer", Reason.BAD_SIGNATURE)
+        self._pressed(tampered, "a trusted peer's tampered bundle", Reason.BAD_SIGNATURE)
         self._told("And the head before it, which it really has signed, as though it were the newest:")
-        self._pressed(old, "an older bundle from a trusted peer", Reason.ROLLBACK)
+        self._pressed(old, "a trusted peer's older bundle", Reason.ROLLBACK)
         heard, stranger = b.heard(), Signer.fresh()
         self._told(f"A stranger, {fingerprint(stranger.key)}, asks what B has:")
         with Https(cable.address, stranger, [a.trust.peers["B"].key]) as channel:
@@ -302,11 +302,11 @@ class _Story:
         self._quote(_briefly(error))
         requests = b.heard() - heard
         kept_out = error is not None and not isinstance(error, PeerRefused) and not requests
-        self._claim("a stranger does not get through the handshake", f"{_count(requests, 'request')} heard", kept_out)
+        self._claim("a stranger stops at the handshake", f"{_count(requests, 'request')} heard", kept_out)
         after = b.heads()
-        same = "the same" if after == heads else "NOT THE SAME"
-        self._told(f"After all that B has {_count(len(after), 'head')}, {same} as before.")
-        self._claim("nothing of the attacks is kept", f"{_count(len(after), 'head')}, the same", after == heads)
+        changed = len(dict(heads.items() ^ after.items()))
+        self._told(f"After all that B has {_count(len(after), 'head')}; {changed} of them changed.")
+        self._claim("nothing of the attacks is kept", f"{changed} of {len(heads)} heads changed", not changed)
 
     def _revoke(self) -> None:
         b = self.b
@@ -318,17 +318,24 @@ class _Story:
         ms = (time.perf_counter() - begun) * 1e3
         self._told(f"B was not stopped for that. Asked about a picture of each task, {ms:.0f} ms in all, it says:")
         self._quote(replies[0][1].get("error") or _sentence(replies[0][1]))
-        gone = all(status == _NOTHING for status, _ in replies) and not b.heads()
-        self._claim("a revoked peer's heads answer no more", f"{_count(len(replies), 'picture')}, no answer", gone)
+        self._claim("a revoked peer's heads answer no more", *self._silent(replies))
         self._lines("$ edgecl share --to B")
+        before = b.heard()
         refused, sent = self._tried("B")
-        self._claim("nor is it let in any more", "in the handshake", refused and not b.heads() and sent < _TALK)
+        heard = b.heard() - before
+        kept_out = refused and not heard and not b.heads() and sent < _TALK
+        self._claim("nor is it let in any more", f"{_count(heard, 'request')} heard", kept_out)
 
     # -- what they consist of
 
     def _serve(self, figure: str) -> None:
         self.figures[figure] = self.b.start()
         self.cable.plug(self.b.port)
+
+    def _silent(self, replies: Sequence[tuple[int, Answer]]) -> tuple[str, bool]:
+        """How many of these B answered, and whether it really knew of none."""
+        answered = sum(status != _NOTHING for status, _ in replies)
+        return f"{answered} of {len(replies)} answered", not answered and not self.b.heads()
 
     def _learned(self, task: TaskPictures) -> None:
         with self._watch() as progress:
@@ -366,8 +373,7 @@ class _Story:
         )
 
     def _compared(self, mine: Mapping[str, Sequence[Answer]], theirs: Mapping[str, Sequence[Answer]], claim: str) -> None:
-        total = sum(map(len, mine.values()))
-        same = sum(x == y for name in mine for x, y in zip(mine[name], theirs[name], strict=True))
+        same, total = _same(mine, theirs)
         self._told(
             f"B and A are asked about {total} test pictures, untold which task each is of: in {same} of {total} answers every "
             f"field is the same, to the last digit."
@@ -441,6 +447,12 @@ def _png(picture: Any) -> bytes:
     data = io.BytesIO()
     Image.fromarray(picture).save(data, "PNG", compress_level=1)
     return data.getvalue()
+
+
+def _same(some: Mapping[str, Sequence[Answer]], others: Mapping[str, Sequence[Answer]]) -> tuple[int, int]:
+    """How many answers are equal in every field, and how many there are."""
+    pairs = [pair for name in some for pair in zip(some[name], others[name], strict=True)]
+    return sum(x == y for x, y in pairs), len(pairs)
 
 
 def _plain(answer: Answer) -> Answer:
