@@ -134,7 +134,8 @@ def test_a_new_generation_sends_what_changed(a: EdgeDevice, b: EdgeDevice, pictu
     give(a, wire(b, a))
     old = a.export("shapes")
     bundle = from_bytes(old)
-    arrays = {name: v + 1 if name == "bias" else v for name, v in bundle.head.arrays.items()}
+    arrays = {name: v + 1 if name == "b" else v for name, v in bundle.head.arrays.items()}
+    assert "b" in arrays
     changed = a.trust.sign(replace(bundle, head=replace(bundle.head, arrays=arrays))).to_bytes()
     a.bank.put("shapes", changed, "learn", from_bytes(changed).mark)
     sent: list[int] = []
