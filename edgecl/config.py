@@ -32,7 +32,7 @@ class DeviceConfig:
     class_false_reject: float = 0.02  # the same for "unknown class", of the pictures whose task was known
     threads: int = 0  # of the runtime; 0: its own choice
     feature_cache_mb: int = 512  # bound of the feature cache on disk; 0: no cache
-    heads_mb: int = 0  # bound of all bundles in the bank, history included, when one comes from elsewhere; 0: none
+    heads_mb: int = 1024  # bound of all bundles in the bank, history included, when one comes from elsewhere; 0: none
     collision_limit: float = 0.1  # share of a known task's pictures that a head from elsewhere may take; 1: any
     session_cache_mb: int = 512  # bound of what is kept in memory for heads that act inside the ROM; one always fits
 
