@@ -54,7 +54,7 @@ class Https(Channel):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """address: HOST:PORT.   keys: those that are believed there.   vouched: this device's `crossings`."""
-        self.where, self.key, self._strict = address, "", True
+        self.where, self.key, self._strict, self._answered = address, "", True, False
         self._keys, self._own, self._clock, self._patience = frozenset(keys), signer.key, clock, patience
         transport = httpx.HTTPTransport(
             verify=client_context(signer, self._keys, vouched),
@@ -96,6 +96,7 @@ class Https(Channel):
         """The bytes of the answer, as they come."""
         try:
             with self._client.stream("POST", path, content=content, extensions={"trace": self._met}) as response:
+                self._answered = True
                 pieces = self._paced(response.iter_raw())
                 if response.status_code != 200:
                     self._refused(response.status_code, _bounded(pieces, self.where))
@@ -137,7 +138,7 @@ class Https(Channel):
                 f"{self.where} shows another key than {expected}: it is another device, or somebody stands between. Nothing "
                 f"was sent. `edgecl peers id` there says its key"
             )
-        if self.key:
+        if self._answered:
             return (
                 f"{self.where} broke off in the middle of the conversation. What was acknowledged is kept, and the rest goes "
                 f"on where it stopped: share or pull again ({printable(text, 100) or type(error).__name__})"

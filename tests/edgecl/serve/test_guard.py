@@ -116,7 +116,7 @@ def test_an_endless_body_is_refused_and_the_connection_does_not_outlive_it(guard
     with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         with pytest.raises(ConnectionError):
-            for _ in range(100_000):
+            for _ in range(2_000_000):
                 sock.sendall(b"2000\r\n" + b"A" * 0x2000 + b"\r\n")
     assert status(talk(port, ASK)) == 200
 
@@ -148,7 +148,7 @@ def test_a_header_without_an_end_is_refused_long_before_it_fills_the_memory(guar
     port = guarded(size, replace(SHORT, head_seconds=60.0))
     with socket.create_connection(("127.0.0.1", port), timeout=20) as sock, pytest.raises(ConnectionError):
         sock.sendall(b"GET / HTTP/1.1\r\nX: ")
-        for _ in range(100_000):
+        for _ in range(2_000_000):
             sock.sendall(b"v" * 8192)
 
 
