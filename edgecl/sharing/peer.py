@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
-from edgecl.errors import EdgeclError, PeerRefused, ProtocolError, TransferError
+from edgecl.errors import BankFull, BundleError, EdgeclError, PeerRefused, ProtocolError, RomMismatch, TransferError
 from edgecl.sharing import protocol
 from edgecl.sharing.chunks import Begin, PartsReader, Want, chunks, parts, resolved
 from edgecl.sharing.inbox import Arrival, Inbox
@@ -304,8 +304,14 @@ class Responder:
 
 
 def refusal(error: EdgeclError) -> Refusal:
-    """An error as it is told to a peer."""
-    return Refusal(type(error).__name__, printable(str(error), 600), str(getattr(error, "reason", "") or ""))
+    """An error as it is told to a peer: what is the peer's matter; of this device's own troubles only that there are some."""
+    if isinstance(error, BankFull):
+        message = "there is no room left on its disk; nothing was changed"
+    elif isinstance(error, (BundleError, RomMismatch, TransferError)):
+        message = printable(str(error), 600)
+    else:
+        message = "it cannot do that now; what is wrong is told there"
+    return Refusal(type(error).__name__, message, str(getattr(error, "reason", "") or ""))
 
 
 # -- speaking first

@@ -416,7 +416,7 @@ def test_a_full_disk_refuses_and_leaves_what_was_there(a: EdgeDevice, b: EdgeDev
     with small_disk(incoming, 16 << 10) as how:
         if how != "tmpfs":
             pytest.skip("a small disk for files needs the right to mount one")
-        with pytest.raises(PeerRefused, match="cannot take what comes in"):
+        with pytest.raises(PeerRefused, match="no room left on its disk"):
             give(a, wire(b, a))
     assert b.tasks == ("colours",) and not b.verify()
     assert states(give(a, wire(b, a))) == [("colours", "known", ""), ("shapes", "shared", "")]
