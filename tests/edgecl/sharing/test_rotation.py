@@ -385,8 +385,11 @@ def home_with_two_heads(home: Path) -> None:
     store._bank.close()
 
 
-def test_a_power_cut_at_any_moment_of_it_leaves_one_key_and_all_heads(tmp_path: Path) -> None:
-    """At every system call. The old key and all as it was, or the new one with its succession; the next call finishes."""
+def test_a_power_cut_at_any_moment_of_it_leaves_one_key_and_all_heads(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """At every fifth system call, with --slow at all of them.
+
+    The old key and all as it was, or the new one with its succession; the next call finishes.
+    """
     home_with_two_heads(tmp_path / "first")
     old = signing.public_key(tmp_path / "first")
 
@@ -401,7 +404,8 @@ def test_a_power_cut_at_any_moment_of_it_leaves_one_key_and_all_heads(tmp_path: 
     first = copy("count")
     calls = count(cut_at_call, lambda: rotate(first))
     died, kept, halfway = 0, 0, 0
-    for k in range(1, calls + 1):
+    points = range(1, calls + 1, 1 if request.config.getoption("--slow") else 5)
+    for k in points:
         home = copy(str(k))
         died += cut_at_call(k).strikes(lambda home=home: rotate(home))
         store = store_in(home)
@@ -423,7 +427,7 @@ def test_a_power_cut_at_any_moment_of_it_leaves_one_key_and_all_heads(tmp_path: 
         assert not [name for name in os.listdir(home) if name.startswith(".identity.pem")], "no key lies about"
         store._bank.close()
         shutil.rmtree(home)
-    assert died > 100 and kept > 20 and halfway > 50
+    assert died > 0.8 * len(points) and kept > 20 and halfway > 50
 
 
 def test_processes_that_rotate_together_leave_one_line_of_keys(tmp_path: Path) -> None:
