@@ -100,7 +100,7 @@ def test_every_claim_holds_and_is_told_on_a_page(kept: tuple[Path, str]) -> None
     told = kept[1].partition("Play on")[0]
     assert "All 16 claims held" in told and "FAILED" not in told
     long = [line for line in told.splitlines() if len(line) > 80 or "…" in line]
-    assert [line for line in long if "They live in" not in line and "devices stay in" not in line] == []  # paths are as they are
+    assert [line for line in long if "They live in" not in line and "devices stay in" not in line] == []
     assert len(told.splitlines()) < 130
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", told)
     assert "learned nothing" in told and "SIGKILL" in told and "broke off in the middle" in told
