@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from edgecl.device import EdgeDevice
-from edgecl.errors import BankCorrupt, BundleError, ConfigError, EdgeclError, Reason, RomMismatch, TransferError, UnknownTask
+from edgecl.errors import (
+    BankCorrupt,
+    BankError,
+    BundleError,
+    ConfigError,
+    EdgeclError,
+    Reason,
+    RomMismatch,
+    TransferError,
+    UnknownTask,
+)
 from edgecl.importing import OPINION, Wishes
 from edgecl.merging import parts
 from edgecl.sharing.bundle import MAX_BYTES, Bundle, digest, from_bytes
@@ -154,7 +164,7 @@ def pull(
     unreadable = 0
     for entry in source.ls():
         try:
-            bundle = from_bytes(source.get(entry.digest, MAX_BYTES))
+            bundle = from_bytes(_bytes_of(device, source, entry.digest))
             require_sound(bundle)  # else a forged number would keep the newest true one from being taken
         except EdgeclError as error:
             unreadable += 1
@@ -194,6 +204,13 @@ def pull(
     for batch in _batches(coming):
         _take(device, source, batch, fitting, dataclasses.replace(wishes, names={f.digest: name for f in batch if name}), said)
     return outcomes
+
+
+def _bytes_of(device: EdgeDevice, source: Transport, digest: str) -> bytes:
+    """A bundle that lies there; one that is here already is not fetched again."""
+    with contextlib.suppress(BankError):  # it is not here, or damaged
+        return device.bank.get(digest)
+    return source.get(digest, MAX_BYTES)
 
 
 def _renew(device: EdgeDevice, source: Transport) -> Iterator[Outcome]:
@@ -250,7 +267,7 @@ def _take(
     here: list[tuple[_Found, bytes]] = []
     for found in batch:
         try:
-            here.append((found, source.get(found.digest, MAX_BYTES)))
+            here.append((found, _bytes_of(device, source, found.digest)))
         except EdgeclError as error:
             said(found.outcome("refused", error))
     try:

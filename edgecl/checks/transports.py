@@ -51,6 +51,18 @@ def check_put_twice_is_once(open_place: Opener) -> None:
     assert len(place.ls()) == 1, f"{place.where} holds one bundle twice"
 
 
+def check_notes_are_kept_beside_the_bundles(open_place: Opener) -> None:
+    """None at first, then the newest, by whoever opens the place; bounded, and no bundle in the listing."""
+    place, key = open_place(), "ab" * 32
+    assert place.note(key, 100) is None, f"{place.where} has a note that nobody wrote"
+    for data in (b"one", b"another, and longer"):
+        place.put_note(key, data)
+        for view in (place, open_place()):
+            assert view.note(key, len(data)) == data, f"{place.where}: a note comes back changed, or is an older one"
+    _require_refused(place, lambda: place.note(key, 5), "gives a note that is longer than the limit")
+    assert place.ls() == [] and place.note("cd" * 32, 100) is None, f"{place.where} takes a note for something else"
+
+
 def check_limit_is_kept(open_place: Opener) -> None:
     """A bundle of just the limit is given, one byte more is refused."""
     place, data = open_place(), _bytes(1_000)
@@ -103,6 +115,7 @@ CHECKS: tuple[Check, ...] = (
     check_what_was_put_is_got,
     check_listing_is_what_is_there,
     check_put_twice_is_once,
+    check_notes_are_kept_beside_the_bundles,
     check_limit_is_kept,
     check_unknown_digest_is_refused,
 )

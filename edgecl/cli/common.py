@@ -57,7 +57,7 @@ def command() -> str:
     """What to type to run this program again."""
     called = Path(sys.argv[0])
     if called.stem != "edgecl":
-        return f"{shlex.quote(sys.executable)} -m edgecl.cli.main"
+        return f"{shlex.quote(sys.executable)} -m edgecl"
     found = shutil.which("edgecl")
     return "edgecl" if found and Path(found).resolve() == called.resolve() else shlex.quote(str(called))
 

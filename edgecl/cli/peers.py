@@ -167,8 +167,8 @@ def _asked(name: str, key: str | None) -> tuple[str, str, str]:
     from edgecl.peering import address
     from edgecl.sharing.transport.tls import first_look
 
-    if key is None and address(name):
-        name, key = address(name)[0].replace(":", "-"), name  # type: ignore[index]
+    if key is None and (alone := address(name)):
+        name, key = alone[0].replace(":", "-"), name
     if key is None:
         from edgecl.sharing.discovery import scan as look
 
@@ -207,4 +207,4 @@ def rotate(as_json: JsonOption = False) -> None:
     print(f"signed again: {', '.join(done.signed) or 'nothing'}")
     if done.resumed:
         say("an earlier change of the key had been cut off; it is finished now. For yet another key, run this again")
-    say("others follow when they next pull from where you share: edgecl share --to FOLDER")
+    say("others follow at the next share or pull: devices by themselves, sticks and buckets after edgecl share --to them")

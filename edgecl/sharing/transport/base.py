@@ -23,9 +23,8 @@ class Entry:
 
 
 class Transport(ABC):
-    """A leaf implements `_list`, `_read` and `_write`, which raise TransferError. where: for messages.
-
-    One that has room for notes beside the bundles implements `_read_note` and `_write_note` too.
+    """A leaf implements `_list`, `_read` and `_write`, and for notes on keys `_read_note` and `_write_note`; they raise
+    TransferError. where: for messages.
     """
 
     where: str
@@ -81,10 +80,12 @@ class Transport(ABC):
         if there != data:
             self._write_note(key, data)
 
-    def _read_note(self, key: str, most: int) -> bytes | None:  # noqa: B027
+    @abstractmethod
+    def _read_note(self, key: str, most: int) -> bytes | None:
         """The bytes noted under that key, not more than `most` of them; None: nothing."""
 
-    def _write_note(self, key: str, data: bytes) -> None:  # noqa: B027
+    @abstractmethod
+    def _write_note(self, key: str, data: bytes) -> None:
         """All of it or nothing, in place of what is there; it is on the medium when this returns."""
 
     @abstractmethod

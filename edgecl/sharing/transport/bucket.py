@@ -1,7 +1,7 @@
 """A bucket as the place: S3 and what speaks like it, or another object store that fsspec knows.
 
-Bundles lie as on a stick, in `PREFIX/edgecl-heads/DIGEST.bundle`: a bucket copied to a stick is a stick. Only object stores are
-taken, because there an object is whole or not there; on a file system far away a broken line would leave half of it.
+Bundles and notes on keys lie as on a stick, in `PREFIX/edgecl-heads/`: a bucket copied to a stick is a stick. Only object
+stores are taken, because there an object is whole or not there; on a file system far away a broken line would leave half.
 Credentials come from the store's own places (environment, profile, instance), never from the URL, and no message quotes what
 a store answers: it may repeat them.
 """
@@ -18,7 +18,7 @@ from edgecl.errors import ConfigError, EdgeclError, MissingDependency, TransferE
 from edgecl.sharing.transport.base import MOST_LISTED, Entry, Transport
 from edgecl.text import printable
 
-_INSIDE, _END = "edgecl-heads", ".bundle"
+_INSIDE, _END, _NOTE = "edgecl-heads", ".bundle", ".succession"
 _S3 = ("s3", "s3a")
 _STORES = (*_S3, "gs", "gcs", "az", "abfs", "abfss", "memory")
 _CODE = re.compile(r"[A-Za-z0-9.]{1,60}")
@@ -87,6 +87,17 @@ class Bucket(Transport):
     def _write(self, digest: str, data: bytes) -> None:
         with self._explained("written"):
             self._store.write(f"{digest}{_END}", data)
+
+    def _read_note(self, key: str, most: int) -> bytes | None:
+        with self._explained("read", key):
+            try:
+                return self._store.read(f"{key}{_NOTE}", most)
+            except (FileNotFoundError, PermissionError):  # as for `_has`
+                return None
+
+    def _write_note(self, key: str, data: bytes) -> None:
+        with self._explained("written"):
+            self._store.write(f"{key}{_NOTE}", data)
 
     def _has(self, digest: str, data: bytes) -> bool:
         """By the store's own MD5 of what it received, else by reading.

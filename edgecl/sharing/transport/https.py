@@ -29,7 +29,6 @@ try:
 except ImportError as error:
     raise MissingDependency("devices on the network need httpx; add the extra: pip install 'edgecl[serve]'") from error
 
-PORT = 7433
 _PATIENCE = 60.0  # seconds without a byte
 _SLOWEST = 1024  # bytes a second, on the average; slower is an attack, or a network that will not get there
 

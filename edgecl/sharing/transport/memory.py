@@ -9,7 +9,7 @@ from edgecl.sharing.transport.base import Entry, Transport
 
 
 class Memory(Transport):
-    """bundles: digest -> bytes, kept by whoever wants others to see the same place."""
+    """bundles: digest -> bytes, and KEY.succession -> notes; kept by whoever wants others to see the same place."""
 
     where = "memory"
 
@@ -27,3 +27,10 @@ class Memory(Transport):
 
     def _write(self, digest: str, data: bytes) -> None:
         self.bundles[digest] = bytes(data)
+
+    def _read_note(self, key: str, most: int) -> bytes | None:
+        found = self.bundles.get(f"{key}.succession")
+        return None if found is None else found[:most]
+
+    def _write_note(self, key: str, data: bytes) -> None:
+        self.bundles[f"{key}.succession"] = bytes(data)

@@ -617,7 +617,9 @@ def test_the_same_task_of_two_devices_as_opinion_and_as_one_head(homes: tuple[Pa
     assert edgecl(b, "heads", "import", bundle, "--merge", "--anyway").returncode == 2
 
 
-def test_share_to_a_stick_and_pull_from_it(homes: tuple[Path, Path, Path], tmp_path: Path, tiny_rom: Path) -> None:
+def test_share_to_a_stick_and_pull_from_it(
+    homes: tuple[Path, Path, Path], tmp_path: Path, tiny_rom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a, *_ = homes
     stick, other = tmp_path / "stick", tmp_path / "other"
     for folder in (stick, other):
@@ -643,6 +645,13 @@ def test_share_to_a_stick_and_pull_from_it(homes: tuple[Path, Path, Path], tmp_p
     ):
         done = edgecl(other, *arguments)
         assert done.returncode == 2 and words in done.stderr
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+    }.items():
+        monkeypatch.setenv(name, value)  # a store on this machine that nobody has started
+    assert edgecl(other, "share", "--to", "s3://bucket/x").returncode == 9
 
 
 def test_a_new_key_is_followed_and_told(homes: tuple[Path, Path, Path], tmp_path: Path, tiny_rom: Path) -> None:

@@ -83,6 +83,24 @@ def test_what_a_has_learned_b_can_do(s3: Any, device, tmp_path, pictures_task) -
     assert b.export("shapes") == a.export("shapes")
 
 
+def test_a_new_key_is_followed_over_a_bucket_and_nothing_is_fetched_twice(
+    s3: Any, device, tmp_path, pictures_task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = (device(tmp_path / name, threads=1) for name in "ab")
+    a.learn("shapes", pictures_task["shapes"])
+    b.trust.trust(Peer("a", a.trust.signer.key))
+    share(a, open_place("s3://floor"))
+    pull(b, open_place("s3://floor"))
+    a.trust.rotate()
+    share(a, open_place("s3://floor"))
+    assert sorted(o.state for o in pull(b, open_place("s3://floor"))) == ["older", "taken"]
+    assert b.trust.peers["a"].key == a.trust.signer.key and b.export("shapes") == a.export("shapes")
+    fetched: list[str] = []
+    get = Bucket.get
+    monkeypatch.setattr(Bucket, "get", lambda self, digest, limit: fetched.append(digest) or get(self, digest, limit))
+    assert sorted(o.state for o in pull(b, open_place("s3://floor"))) == ["known", "older"] and fetched == []
+
+
 def test_a_bucket_copied_to_a_stick_is_a_stick(s3: Any, tmp_path) -> None:
     data = noise(1_000)
     Bucket("s3://floor").put(data)
