@@ -85,23 +85,27 @@ class EdgeDevice:
         self,
         home: str | Path | None = None,
         *,
-        rom: str | Path | None = None,
+        rom: str | Path | Rom | None = None,
         cache: str | Path | None = None,
         say: Callable[[str], None] = lambda line: None,
         clock: Callable[[], float] = time.time,
+        stopwatch: Callable[[], float] = time.perf_counter,
         **overrides: Any,
     ) -> None:
         """home: folder of the device; None takes $EDGECL_HOME, then the platform's place.   rom: ROM image; None takes the
-        configured one, else the default, made on first need.   cache: folder for what can be computed again.
-        say: takes progress lines.   overrides: fields of `DeviceConfig` that go before `config.toml`.
+        configured one, else the default, made on first need. An open one is shared with whoever opened it, and left open.
+        cache: folder for what can be computed again.   say: takes progress lines.   clock: of the notes in the bank.
+        stopwatch: of the seconds in reports.   overrides: fields of `DeviceConfig` that go before `config.toml`.
         """
+        shared = rom if isinstance(rom, Rom) else None
+        path = shared.image.folder if shared else rom
         self.home = configuration.home(home)
-        self.config = configuration.load(self.home, {**overrides, "rom": str(rom) if rom else None})
+        self.config = configuration.load(self.home, {**overrides, "rom": str(path) if path else None})
         self.cache = Path(cache) if cache else self.home / "cache"
         self.bank = HeadBank(self.home / "bank.sqlite", clock)
         self.trust = TrustStore(self.home, self.bank, say)
-        self._say = say
-        self._rom: Rom | None = None
+        self._say, self._stopwatch = say, stopwatch
+        self._rom, self._shared = shared, shared is not None
         self._seen: tuple[tuple[int, int], object] | None = None
         self._bundles: dict[str, Bundle] = {}  # by digest, those in force
         self._tasks: dict[str, str] = {}  # task -> digest, those in force and of this ROM
@@ -196,14 +200,14 @@ class EdgeDevice:
             raise ConfigError(f"'{name}': budget and max_bytes must be above 0, got {budget} s and {max_bytes} bytes")
         _ = self.trust.signer  # a key that cannot be used is better known now than after the learning
         rom = self.rom  # making or opening it is no part of the learning, nor of its seconds
-        started = time.perf_counter()
+        started = self._stopwatch()
         cache = self.feature_cache()
         try:
             reading = read_features(rom, pictures, cache, progress)
         finally:
             if cache:
                 cache.close()
-        read = time.perf_counter()
+        read = self._stopwatch()
         skipped = tuple(str(error) for _, error in sorted(reading.failures.items()))
         warnings = [*notes, *(f"skipped: {line}" for line in skipped)]
         warnings += duplicates(reading.digests, all_labels[reading.kept], known)
@@ -230,6 +234,7 @@ class EdgeDevice:
             (self.config.mapper,),
             session=session,
             max_bytes=max_bytes,
+            clock=self._stopwatch,
         )
         bundle = dataclasses.replace(
             bundle,
@@ -246,11 +251,11 @@ class EdgeDevice:
                 f"'{name}': the bundle has {len(data):,} bytes, accepted are {max_bytes:,}; it is not kept. Allow "
                 f"that many, or learn a smaller head"
             )
-        fitted = time.perf_counter()
+        fitted = self._stopwatch()
         sketched = sketch.draw(reading.features, kept, seed)
         there = self.bank.put(name, data, "learn", bundle.mark, sketch=sketched)
         forget(checkpoint)  # only now: a power cut before the commit loses no epoch
-        done = time.perf_counter()
+        done = self._stopwatch()
         progress("learning the head", 1, 1)
         return LearnReport(
             task=name,
@@ -596,8 +601,8 @@ class EdgeDevice:
     # -- end
 
     def close(self) -> None:
-        """Close bank and ROM."""
-        if self._rom is not None:
+        """Close the bank, and the ROM unless it is shared."""
+        if self._rom is not None and not self._shared:
             self._rom.close()
         self.bank.close()
 
