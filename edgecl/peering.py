@@ -157,8 +157,16 @@ def _state(error: EdgeclError) -> str:
 # -- over a channel
 
 
-def give(device: EdgeDevice, channel: Channel, tasks: Iterable[str] = (), tell: Tell = lambda outcome: None) -> list[Outcome]:
+def give(
+    device: EdgeDevice,
+    channel: Channel,
+    tasks: Iterable[str] = (),
+    tell: Tell = lambda outcome: None,
+    station: Station | None = None,
+) -> list[Outcome]:
     """Give the device at the other end what it lacks of the bundles in force. tasks: names, none means all.
+
+    station: of the device, where one is kept that remembers what it has looked at.
 
     Raises UnknownTask, TransferError. What is refused stops none of the others.
     """
@@ -168,7 +176,7 @@ def give(device: EdgeDevice, channel: Channel, tasks: Iterable[str] = (), tell: 
         outcomes.append(outcome)
         tell(outcome)
 
-    station = Station(device)
+    station = station or Station(device)
     found, current = station.looked_at(), device.bank.current()
     offers, unfit_ = [], []
     for name in to_be_shared(device, tasks):

@@ -1,0 +1,312 @@
+"""Where devices really run: one open ROM, and the homes of agents opened as they are needed.
+
+Every operation takes and gives plain JSON values, and depends on nothing but those, the scenario and what lies in the homes:
+so any host of a run may do it, and does it alike. What an operation is to cost in virtual time comes from the board's rates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import resource
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgecl.device import EdgeDevice
+from edgecl.errors import EdgeclError, TransferError
+from edgecl.peering import Station, give, inbox
+from edgecl.rom.opening import open_rom
+from edgecl.sharing.inbox import Inbox
+from edgecl.sharing.peer import Dealt, Responder
+from edgecl.sharing.protocol import Done
+from edgecl.text import printable
+from firmware_sim import agents, damage, rates
+from firmware_sim.board import Profile
+from firmware_sim.flash import BANK, Flash, PowerCut, cut_in_commit, put_back
+from firmware_sim.line import Broken, Line, Quality
+from firmware_sim.link import Link, PowerLost
+from firmware_sim.scenario import Scenario, from_dict
+from firmware_sim.world import World
+
+OPEN = 48  # devices that are kept open; each holds its heads and a few files
+CACHE_MB = 2048  # of the features that all devices share
+STEPS = 400  # of SQLite's machine, about, while a bundle is taken in
+EPOCH = 1_767_225_600.0  # what the clocks of boards say at virtual second 0: 2026-01-01
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Running:
+    """A device that is on. now: what its clock says."""
+
+    device: EdgeDevice
+    flash: Flash
+    epoch: int
+    station: SimulatedStation
+    inbox: Inbox
+    dealt: dict[str, Dealt] = field(default_factory=dict)
+
+
+class SimulatedStation(Station):
+    """The device as a host whose work takes virtual time, and may be ended by its power."""
+
+    def __init__(self, device: EdgeDevice, name: str, profile: Profile) -> None:
+        super().__init__(device)
+        self._name, self._profile = name, profile
+        self.line: Line | None = None
+        self.cut: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+
+    def take(self, bundles: Sequence[bytes]) -> list[Done]:
+        if self.line is None:
+            return super().take(bundles)
+        size = sum(map(len, bundles))
+        flash = self._profile.sync_ms / 1e3 + 2 * size / (self._profile.write_mb_s * 1e6)  # into the log, and from there
+        try:
+            self.line.spend(rates.take_seconds(self._profile, size, len(bundles)) + flash)
+        except Broken as broken:
+            if broken.who == self._name:
+                with self.cut():
+                    super().take(bundles)
+            else:
+                super().take(bundles)  # it has come, and is kept; that is never heard of
+            raise
+        return super().take(bundles)
+
+
+class Host:
+    """settings: `scenario`, `run` (folder of the run), `rom` (folder of the image), `cache`."""
+
+    def __init__(self, settings: Json) -> None:
+        self.scenario: Scenario = from_dict(settings["scenario"])
+        self.run, self.cache = Path(settings["run"]), Path(settings["cache"])
+        self.rom = open_rom(Path(settings["rom"]), self.scenario.runtime, self.scenario.device, settings.get("threads", 0))
+        self.world = World(self.scenario, self.rom.width)
+        self._running: OrderedDict[int, Running] = OrderedDict()
+        self._profiles = {i: self.world.profile(i) for i in range(self.world.total)}
+        self._now = 0.0
+        self._struck: list[int] = []  # agents whose power went inside their bank, in this operation
+
+    # -- devices
+
+    def home(self, agent: int) -> Path:
+        """The folder that an agent's device lives in."""
+        return self.run / "homes" / self.world.names[agent]
+
+    def _on(self, agent: int, epoch: int, now: float = 0.0, offset: float = 0.0) -> Running:
+        """The device, switched on; one whose files were changed under it since (another epoch) is started anew."""
+        self._now = EPOCH + now + offset
+        found = self._running.get(agent)
+        if found is not None and found.epoch != epoch:
+            self._off(agent)
+            found = None
+        if found is None:
+            home = self.home(agent)
+            flash = Flash(home, self.world.flash_bytes(agent))
+            device = EdgeDevice(
+                home,
+                rom=self.rom,
+                cache=self.cache,
+                clock=lambda: self._now,
+                stopwatch=lambda: 0.0,
+                disk=flash,
+                feature_cache_mb=CACHE_MB,
+                heads_mb=max(1, int(min(self._profiles[agent].bank_mb, 1 << 20))),
+                threads=self.rom.threads,
+            )
+            station = SimulatedStation(device, self.world.names[agent], self._profiles[agent])
+            found = self._running[agent] = Running(device, flash, epoch, station, inbox(device))
+            while len(self._running) > OPEN:
+                self._off(next(iter(self._running)))
+        self._running.move_to_end(agent)
+        return found
+
+    def _off(self, agent: int) -> None:
+        found = self._running.pop(agent, None)
+        if found is not None:
+            found.device.close()
+
+    @contextlib.contextmanager
+    def _cut(self, agent: int, seed: int) -> Iterator[None]:
+        """The power of an agent goes while its bank is written, at a moment drawn with `seed`.
+
+        Its files as they were then lie aside, until `restore`: other hosts may have its bank open, and must close it first.
+        """
+        draw = random.Random(seed)
+        flash = self._running[agent].flash
+        torn = draw.random() < 0.3
+        cut = cut_in_commit(flash, 1 + draw.randrange(2), seed) if torn else PowerCut(flash, 1 + draw.randrange(STEPS))
+        with cut:
+            yield
+        if cut.struck:
+            self._off(agent)
+            self._struck.append(agent)
+
+    # -- operations
+
+    def provision(self, agents_: list[int]) -> Json:
+        """Make the homes."""
+        for agent in agents_:
+            own = self.world.signer(agent)
+            trusted, revoked = self.world.trusts(agent)
+            agents.provision(self.home(agent), own, trusted, revoked)
+        return {}
+
+    def learn(self, agent: int, epoch: int, now: float, offset: float, lesson: int, cut: int | None = None) -> Json:
+        """Learn lesson number `lesson` of the world. cut: seed, where the power goes while it is kept."""
+        running = self._on(agent, epoch, now, offset)
+        before = running.flash.written
+        self._struck = []
+        try:
+            with contextlib.nullcontext() if cut is None else self._cut(agent, cut):
+                report = self.world.teach(running.device, lesson)
+                digest = self._poison(running.device, report.task, agent) or report.digest
+                return {
+                    "task": report.task,
+                    "digest": digest,
+                    "bytes": report.bytes,
+                    "accuracy": round(report.validation_accuracy, 6),
+                    "written": running.flash.written - before,
+                }
+        except EdgeclError as error:
+            return {"why": f"{type(error).__name__}: {printable(str(error), 200)}"}
+        finally:
+            if cut is not None:
+                self._off(agent)
+        return {"why": "power", "struck": self._struck}
+
+    def meet(
+        self,
+        a: int,
+        b: int,
+        epochs: list[int],
+        offsets: list[float],
+        start: float,
+        quality: list[float],
+        seed: int,
+        ends: list[list[Any]],
+    ) -> Json:
+        """Each gives the other what it lacks, `a` speaking first.
+
+        ends: [virtual second, name] of what breaks the line, "" for itself.
+        """
+        names = self.world.names[a], self.world.names[b]
+        near, far = (self._on(agent, epoch, start, offset) for agent, epoch, offset in zip((a, b), epochs, offsets, strict=True))
+        line = Line(Quality(*quality), start, seed, [(at, who) for at, who in ends])
+        log: list[tuple[str, int]] = []
+        self._struck, written = [], [one.flash.written for one in (near, far)]
+        outcome: Json = {"given": [], "taken": [], "refused": [], "known": 0, "broken": None}
+        for one, agent in ((near, a), (far, b)):
+            one.station.line, one.dealt = line, {}
+            one.station.cut = lambda agent=agent: self._cut(agent, seed)  # type: ignore[misc]
+        try:
+            self._converse(near, far, names, line, log, outcome, "given")
+            self._converse(far, near, names[::-1], line, log, outcome, "taken")
+        except Broken as broken:
+            outcome["broken"] = [broken.at, broken.who]
+        finally:
+            for one in (near, far):
+                one.station.line = None
+        outcome |= {"end": line.now, "out": line.bytes["out"], "in": line.bytes["in"], "again": None, "messages": len(log)}
+        outcome["written"] = [one.flash.written - before for one, before in zip((near, far), written, strict=True)]
+        outcome["struck"] = self._struck
+        if outcome["broken"] or outcome["given"] or outcome["taken"]:  # who dies after a commit cannot tell of it
+            outcome["knows"] = [
+                {} if agent in self._struck else one.device.bank.current() for one, agent in zip((near, far), (a, b), strict=True)
+            ]
+        if outcome["broken"]:
+            for agent, name in zip((a, b), names, strict=True):
+                if name == outcome["broken"][1]:
+                    self._off(agent)
+        elif not outcome["given"] and not outcome["taken"]:
+            outcome["again"] = self._again(near, far, names)
+        return outcome
+
+    def _converse(
+        self, near: Running, far: Running, names: Sequence[str], line: Line, log: list[tuple[str, int]], outcome: Json, word: str
+    ) -> None:
+        """`near` gives; what became of it is noted. Raises Broken."""
+        responder = Responder(far.station, far.inbox, near.device.trust.own_key, far.dealt)
+        link = Link(line, names[0], responder, far.device.trust.own_key, names[1], log)
+        try:
+            link.connect()
+            for done in give(near.device, link, station=near.station):
+                if done.state == "shared":
+                    outcome[word].append([done.task, done.digest])
+                elif done.state == "known":
+                    outcome["known"] += 1
+                elif done.state != "older":
+                    outcome["refused"].append([names[1], done.task, done.reason or done.state])
+        except PowerLost:
+            assert link.broken is not None
+            raise link.broken from None
+        except TransferError as error:
+            if link.broken:
+                raise link.broken from None
+            outcome["refused"].append([names[1], "", str(getattr(error, "reason", "") or "") or type(error).__name__])
+        except EdgeclError as error:  # of its own bank
+            outcome["refused"].append([names[0], "", type(error).__name__])
+
+    def _again(self, near: Running, far: Running, names: Sequence[str]) -> list[list[Any]]:
+        """What goes over the line when the two meet once more and nothing has changed: as long as that is so, always the same."""
+        log: list[tuple[str, int]] = []
+        for one, other, who in ((near, far, names), (far, near, names[::-1])):
+            line = Line(Quality(0.0, 1e12), 0.0, 0, [])
+            self._converse(one, other, who, line, log, {"given": [], "taken": [], "refused": [], "known": 0}, "given")
+        return [list(entry) for entry in log]
+
+    def inspect(self, agent: int, epoch: int) -> Json:
+        """Which tasks it has in force that are sound, by digest; what `edgecl heads verify` says of the bank."""
+        bank = self._on(agent, epoch).device.bank
+        knows = {task: digest for task, digest in bank.current().items() if bank.sound(digest)}
+        return {"knows": knows, "problems": bank.verify()}
+
+    def corrupt(self, agent: int, epoch: int, seed: int) -> Json:
+        """Damage a sector of the bank at rest; a bank that cannot be read any more is begun anew, as its owner would."""
+        home = self.home(agent)
+        self._off(agent)
+        if not (home / BANK).exists():
+            return {"knows": {}, "problems": [], "lost": False}
+        damage.corrupt_sector(home, random.Random(seed))
+        lost = damage.look(home) is damage.Damage.BANK
+        if lost:
+            saved = damage.rebuild(home)
+            self._on(agent, epoch + 1).device.import_bundles(saved)
+        return self.inspect(agent, epoch + 1) | {"lost": lost}
+
+    def revoke(self, agent: int, epoch: int, who: str) -> Json:
+        """`edgecl peers revoke`: the tasks that went out of force."""
+        device = self._on(agent, epoch).device
+        if who not in device.trust.peers:
+            return {"tasks": [], "known": False}
+        return {"tasks": device.trust.revoke(who), "known": True}
+
+    def restore(self, agent: int, epoch: int) -> Json:
+        """Put in place what the power cut has left of an agent's files; what that is."""
+        put_back(self.home(agent))
+        return self.inspect(agent, epoch)
+
+    def usage(self) -> Json:
+        """The most memory that this process has held."""
+        return {"memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}
+
+    def forget(self, homes: list[str]) -> None:
+        """Close what is open there: the files are about to be exchanged. SQLite deletes a log by its name, not by its file."""
+        for agent, running in list(self._running.items()):
+            if str(running.device.home) in homes:
+                self._off(agent)
+
+    def close(self) -> None:
+        """Switch all off."""
+        for agent in list(self._running):
+            self._off(agent)
+        self.rom.close()
+
+
+def start(settings: Json) -> Host:
+    """What a worker calls once."""
+    return Host(settings)
+

@@ -1,0 +1,235 @@
+"""A scenario: who is in the fleet, what there is to learn, how they reach one another, and what goes wrong. TOML in.
+
+    name = "ring"
+    agents = 100
+    [tasks]
+    folder = "tasks/"
+    [network]
+    topology = "ring"
+    [faults]
+    power_cuts_per_hour = 30
+
+Every key has a default; an unknown one is refused, with the nearest known. A run is settled by its scenario, seed included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from edgecl.errors import ConfigError
+from edgecl.registry import check
+from edgecl.text import printable
+
+BUILT_IN = Path(__file__).with_name("scenarios")
+SOURCES = ("folder", "synthetic", "features")
+GENERATORS = ("one_each", "overlapping", "dirichlet", "viewpoints", "drifting")
+TOPOLOGIES = ("ring", "star", "mesh", "random", "moving", "late_joiner")
+STANDINGS = ("stranger", "trusted", "revoked")
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What there is to learn, and who learns it."""
+
+    source: str = "folder"  # of tasks, each with train/ and test/; or synthetic (drawn pictures), features (no pictures)
+    folder: str = ""
+    count: int = 0  # of tasks; 0: all there are, of synthetic ones one for each agent
+    classes: int = 4  # of a synthetic task
+    per_class: int = 12  # pictures of a synthetic class to learn from
+    most: int = 0  # training pictures of a task that are used; 0: all
+    generator: str = "one_each"
+    alpha: float = 0.5  # of the Dirichlet distribution
+    agents_per_task: int = 3  # of the generators that divide a task
+    by: str = "classes"  # of viewpoints: classes or domain
+    steps: int = 3  # of drifting
+    step_s: float = 60.0  # between two of them
+    arrival_s: float = 0.0  # pictures of a task are there at a time drawn from 0..this
+    method: str = "linear"
+    recipe: str = "default"
+
+
+@dataclass(frozen=True)
+class Network:
+    """How agents reach one another."""
+
+    topology: str = "ring"
+    degree: int = 4  # of random
+    side_m: float = 200.0  # of moving: the square they walk in
+    range_m: float = 40.0
+    speed_m_s: float = 1.4
+    latency_ms: float = 5.0
+    mbit_s: float = 0.0  # 0: what the slower of the two boards' radios gives
+    loss: float = 0.0  # share of packets
+    gossip_s: float = 30.0  # each agent greets a neighbour about so often
+    eager: int = 2  # contacts without news until one with news stops telling; 0: it waits for its turn to greet
+    trust: str = "neighbours"  # besides the authors: neighbours, or all
+    awake_s: float = 0.0  # of each `duty_s`; 0: the radio is always on
+    duty_s: float = 60.0
+    joins_at_s: float = 60.0  # of late_joiner
+    partitions: tuple[dict[str, Any], ...] = ()  # {from_s, until_s, groups = [[0, 1], [2, 3]]}
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong by itself; rates are of one agent."""
+
+    power_cuts_per_hour: float = 0.0
+    down_s: float = 20.0
+    corrupt_sectors_per_hour: float = 0.0
+    clock_jumps_per_hour: float = 0.0
+    full_flash_agents: int = 0  # that have room for `full_flash_kb` of bank alone
+    full_flash_kb: int = 400
+    until_s: float = math.inf  # no fault afterwards
+
+
+@dataclass(frozen=True)
+class Foes:
+    """Who means harm."""
+
+    count: int = 0  # agents besides the honest ones
+    standing: str = "stranger"
+    attacks: tuple[str, ...] = ()  # by name; none: all there are
+    period_s: float = 10.0
+    attempts: int = 40  # of each
+    poisoned: int = 0  # honest agents, the last authors, whose signed head has its classes swapped
+    sybils: int = 0  # fresh keys of each flood
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """All of a run."""
+
+    name: str = "ring"
+    agents: int = 10
+    seed: int = 0
+    until_s: float = 3600.0
+    ends: str = "known"  # as soon as all know all; or "until"
+    board: str = "raspberry-pi-4"
+    boards: dict[str, int] = field(default_factory=dict)  # name -> how many agents, from the last one backwards
+    own_boards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runtime: str = "onnxruntime"
+    device: str = "cpu"
+    evaluate: bool = True
+    baselines: bool = False
+    tasks: Tasks = field(default_factory=Tasks)
+    network: Network = field(default_factory=Network)
+    faults: Faults = field(default_factory=Faults)
+    foes: Foes = field(default_factory=Foes)
+    orders: tuple[dict[str, Any], ...] = ()  # {at_s, do = "revoke", who = agent, at = agent, spreads = true}
+
+    def __post_init__(self) -> None:
+        t, n, f = self.tasks, self.network, self.foes
+        check("source of tasks", SOURCES, t.source)
+        check("generator", GENERATORS, t.generator)
+        check("topology", TOPOLOGIES, n.topology)
+        check("standing", STANDINGS, f.standing)
+        check("end", ("known", "until"), self.ends)
+        check("trust", ("neighbours", "all"), n.trust)
+        if not 1 <= self.agents <= 100_000:
+            raise ConfigError(f"agents must lie between 1 and 100,000, got {self.agents}")
+        if not 0 <= n.loss < 0.9 or n.latency_ms <= 0 or n.gossip_s <= 0 or n.mbit_s < 0:
+            raise ConfigError(
+                f"[network]: loss must lie in 0..0.9, latency_ms and gossip_s above 0, mbit_s not below 0; got {n.loss}, "
+                f"{n.latency_ms}, {n.gossip_s}, {n.mbit_s}"
+            )
+        if not 0 <= n.awake_s <= n.duty_s:
+            raise ConfigError(f"[network]: awake_s ({n.awake_s}) must not exceed duty_s ({n.duty_s})")
+        if not 0 < self.until_s < 1e9 or not 0 <= self.seed < 2**63:
+            raise ConfigError(f"until_s must lie in 0..1e9 and seed in 0..2^63, got {self.until_s} and {self.seed}")
+        rates = self.faults.power_cuts_per_hour, self.faults.corrupt_sectors_per_hour, self.faults.clock_jumps_per_hour
+        if min(*rates, self.faults.down_s) < 0 or max(rates) > 3600:
+            raise ConfigError(f"[faults]: rates must lie in 0..3600 an hour, and down_s not below 0; got {rates}")
+        if t.source == "folder" and not t.folder:
+            raise ConfigError('a fleet needs something to learn: [tasks] folder = "FOLDER", --tasks FOLDER, or source = "synthetic"')
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, that `from_dict` takes."""
+        out: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return out
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return None if value == math.inf else value
+
+
+def names() -> list[str]:
+    """The scenarios that come with edgecl."""
+    return sorted(path.stem for path in BUILT_IN.glob("*.toml"))
+
+
+def described() -> dict[str, str]:
+    """Name -> what it is, of each that comes with edgecl: the comment at the head of its file."""
+    return {name: (BUILT_IN / f"{name}.toml").read_text().splitlines()[0].lstrip("# ") for name in names()}
+
+
+def load(word: str, **changes: Any) -> Scenario:
+    """The scenario in a file, or a built-in one by its name. changes: `agents=`, or `tasks={"folder": ...}`; None is dropped.
+
+    Raises ConfigError, UnknownName.
+    """
+    path = Path(word)
+    if not word.endswith(".toml"):
+        check("scenario", names(), word)
+        path = BUILT_IN / f"{word}.toml"
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the scenario {printable(path)} cannot be read: {error}") from error
+    values.setdefault("name", path.stem)
+    for key, value in changes.items():
+        if isinstance(value, Mapping):
+            values[key] = {**values.get(key, {}), **{k: v for k, v in value.items() if v is not None}}
+        elif value is not None:
+            values[key] = value
+    return from_dict(values, str(path))
+
+
+def from_dict(values: Mapping[str, Any], where: str = "the scenario") -> Scenario:
+    """The scenario of plain values. Raises ConfigError for a key or value that cannot be meant."""
+    made: Scenario = _made(Scenario, values, where)
+    return made
+
+
+def _made(cls: Any, values: Mapping[str, Any], where: str) -> Any:
+    hints = get_type_hints(cls)
+    found = {}
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f". Known: {', '.join(hints)}"
+            raise ConfigError(f"{where}: unknown key '{printable(key, 60)}'{hint}")
+        found[key] = _typed(hints[key], value, f"{where}: {key}")
+    return cls(**found)
+
+
+def _typed(wanted: Any, value: Any, where: str) -> Any:
+    origin = get_origin(wanted) or wanted
+    if dataclasses.is_dataclass(wanted):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} must be a table")
+        return _made(wanted, value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list, got {value!r}")
+        return tuple(_typed(get_args(wanted)[0], inner, where) for inner in value)
+    if wanted is float:
+        if value is None:
+            return math.inf
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            raise ConfigError(f"{where} must be a number, got {value!r}")
+        return float(value)
+    if isinstance(value, bool) != (wanted is bool) or not isinstance(value, origin):
+        raise ConfigError(f"{where} must be {origin.__name__}, got {type(value).__name__} {value!r}")
+    return value
