@@ -26,8 +26,8 @@ _PATIENCE = 5.0  # seconds that an idle worker gets to put its things away
 class Joined:
     """A cluster, for as long as a pool uses it."""
 
-    def __init__(self, cluster: Cluster, workers: int) -> None:
-        """Raises RuntimeUnavailable: no such cluster, or it has too few GPUs for so many workers."""
+    def __init__(self, cluster: Cluster) -> None:
+        """Raises RuntimeUnavailable where there is no such cluster."""
         self._gpus, self._ours = cluster.gpus, not ray.is_initialized()
         if self._ours:
             quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -39,13 +39,20 @@ class Joined:
                         f"there is no Ray cluster at {cluster.address}: {error}. Start one with: ray start --head; or use auto"
                     ) from error
                 ray.init(address="local", include_dashboard=cluster.dashboard, **quiet)
-        there = ray.cluster_resources().get("GPU", 0)
-        if cluster.gpus * workers > there:
-            self.leave()
+
+    def room(self, workers: int | None) -> int:
+        """For how many workers there is one. Raises RuntimeUnavailable when `workers` are more than there are GPUs for."""
+        there = ray.cluster_resources()
+        if not self._gpus:
+            return max(1, int(there.get("CPU", 1)))
+        gpus = int(there.get("GPU", 0))
+        room = gpus // self._gpus
+        if room < (workers or 1):
             raise RuntimeUnavailable(
-                f"{workers} workers with {cluster.gpus} GPU each were asked for, the Ray cluster has {there:g} GPUs; use fewer "
-                f"workers, or the CPU"
+                f"{workers or 1} workers with {self._gpus} GPU each were asked for, the Ray cluster has {gpus} GPUs; "
+                f"use fewer workers, or the CPU"
             )
+        return room
 
     def worker(self, start: str, settings: Mapping[str, Any]) -> Worker:
         """One actor, not started yet."""
@@ -116,6 +123,7 @@ class OnRay(Worker):
             reply: str = ray.get(getattr(self._actor, method).remote(*arguments))
             return reply
         except ray.exceptions.RayError as error:
+            self._kill()  # if it is only out of reach: nobody may write where others go on
             raise WorkerDied from error
         finally:
             self._busy = False

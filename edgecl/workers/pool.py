@@ -1,6 +1,6 @@
 """Ops handed to workers by name, the same for all kinds.
 
-    with Pool("processes", "firmware_sim.host:Host", {"rom": "rom/"}, workers=4, journal=Path("run/journal")) as pool:
+    with Pool("processes", "firmware_sim.host:Host", {"rom": "rom/"}, workers=4) as pool:
         done = pool.submit("learn", {"agent": "agent-007", "task": "birds"}, affinity=7, homes=[home])
         print(done.result())
 
@@ -9,11 +9,11 @@ JSON values.
 
 Rules
 - A worker does its ops one after another, in the order of their submission; `affinity` chooses it.
-- Ops that name the same home run in the order of their submission, whichever workers they have.
+- An op names the homes that it touches. Ops on the same home run in the order of their submission, whichever workers they have.
 - A worker that dies is replaced, and the op it was at is run again from its beginning, with its homes put back to what they
   were before it. Other workers are told to `forget` these homes first, that is to close what they have open there, so a host
   whose ops name homes has a method `forget(homes)`. Homes are on a disk that the pool and all workers see.
-- The process that has the pool keeps no bank of these homes open (why: `journal`).
+- The process that has the pool keeps no bank of these homes open (why: `homes`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 from edgecl.errors import ConfigError, WorkerLost
 from edgecl.workers import calls
 from edgecl.workers.base import Cluster, Worker, WorkerDied
-from edgecl.workers.journal import Journal
+from edgecl.workers.homes import Home, read_home, restore
 from edgecl.workers.local import Here
 from edgecl.workers.processes import Child
 
@@ -43,7 +43,6 @@ _TRIES = 3  # an op whose workers die that often is what kills them
 
 @dataclass(frozen=True)
 class _Op:
-    number: int
     name: str
     text: str
     homes: tuple[Path, ...]
@@ -59,23 +58,21 @@ class Pool:
         kind: str,
         start: str,
         settings: Mapping[str, Any],
-        workers: int = 1,
-        journal: Path | None = None,
+        workers: int | None = None,
+        most: int | None = None,
         cluster: Cluster | None = None,
     ) -> None:
-        """start: "module:function".   workers: how many; local has one.
-        journal: folder for copies of homes, needed where ops name some and workers can die; emptied op by op.
+        """start: "module:function".   workers: how many; local has one. None: one for each core, or for each GPU of the cluster
+        where a worker has one to itself, but no more than `most`.
 
         Returns when all workers are up. Raises what the start raises, ConfigError, MissingDependency without ray, or
         RuntimeUnavailable where the cluster cannot be had.
         """
         if kind not in KINDS:
             raise ConfigError(f"there is no kind of workers '{kind}'; known are {', '.join(KINDS)}")
-        if workers < 1:
+        if workers is not None and workers < 1:
             raise ConfigError(f"at least 1 worker is needed, got {workers}")
         self.kind = kind
-        self._journal = Journal(journal) if journal and kind != "local" else None
-        self._submitted = 0
         self._last: dict[str, Future[Any]] = {}  # by home
         self._ray: Any = None
         self._lanes: list[_Lane] = []
@@ -87,10 +84,12 @@ class Pool:
         if kind == "ray":
             from edgecl.workers.on_ray import Joined
 
-            self._ray = Joined(cluster or Cluster(), workers)
+            self._ray = Joined(cluster or Cluster())
             make = self._ray.worker
-        self._lanes = [_Lane(make(start, settings), self._journal) for _ in range(workers)]
         try:
+            room = self._ray.room(workers) if self._ray else os.cpu_count() or 1
+            count = workers or min(room, most or room)
+            self._lanes = [_Lane(make(start, settings)) for _ in range(count)]
             for lane in self._lanes:
                 lane.others = [other for other in self._lanes if other is not lane]
                 lane.start()
@@ -108,7 +107,7 @@ class Pool:
     def submit(self, op: str, arguments: Mapping[str, Any], affinity: int = 0, homes: Iterable[str | Path] = ()) -> Future[Any]:
         """Have `op` run by worker number affinity modulo their count; local runs it before this returns.
 
-        homes: folders of devices that the op writes to.   The future raises the op's EdgeclError as it was, RuntimeError for
+        homes: folders of devices that the op touches.   The future raises the op's EdgeclError as it was, RuntimeError for
         any other error, WorkerLost when the op has ended several workers, CancelledError when the pool was closed before.
         """
         text = calls.request(op, arguments)
@@ -117,12 +116,9 @@ class Pool:
             _settle(done, self._here.call(text))
             return done
         places = tuple(Path(os.path.abspath(home)) for home in homes)
-        if places and self._journal is None:
-            raise ConfigError(f"the op '{op}' writes to homes and a worker may die: give the pool a folder for its journal")
         after = tuple(last for place in places if (last := self._last.get(str(place))) and not last.done())
-        self._submitted += 1
         self._last.update(dict.fromkeys(map(str, places), done))
-        self._lanes[affinity % len(self._lanes)].ops.put(_Op(self._submitted, op, text, places, after, done))
+        self._lanes[affinity % len(self._lanes)].ops.put(_Op(op, text, places, after, done))
         return done
 
     @property
@@ -156,9 +152,9 @@ class Pool:
 class _Lane(threading.Thread):
     """Feeds one worker, and replaces it."""
 
-    def __init__(self, worker: Worker, journal: Journal | None) -> None:
+    def __init__(self, worker: Worker) -> None:
         super().__init__(daemon=True)
-        self.worker, self._journal = worker, journal
+        self.worker = worker
         self.ops: queue.SimpleQueue[_Op | None] = queue.SimpleQueue()
         self.ready: Future[None] = Future()
         self.closing = threading.Event()
@@ -185,29 +181,25 @@ class _Lane(threading.Thread):
                 _settle(op.done, reply)
 
     def _do(self, op: _Op) -> str:
-        if self._journal:
-            self._journal.keep(op.number, op.homes)
+        before = [read_home(home) for home in op.homes]
         for _ in range(_TRIES):
             try:
                 with self.at_work:
-                    reply = self.worker.call(op.text)
+                    return self.worker.call(op.text)
             except WorkerDied:
                 if self.closing.is_set():
                     raise CancelledError from None
-                self._recover(op)
-                continue
-            if self._journal:
-                self._journal.drop(op.number)
-            return reply
+                self._recover(before)
         raise _lost(f"'{op.name}'", _TRIES)
 
-    def _recover(self, op: _Op) -> None:
-        if self._journal and op.homes:
-            told = calls.request(FORGET, {"homes": [str(home) for home in op.homes]})
+    def _recover(self, before: Sequence[Home]) -> None:
+        if before:
+            told = calls.request(FORGET, {"homes": [str(home.path) for home in before]})
             for other in self.others:
                 with other.at_work, contextlib.suppress(WorkerDied):  # a dead one has nothing open; its own lane finds out
                     calls.result(other.worker.call(told))
-            self._journal.restore(op.number, op.homes)
+            for home in before:
+                restore(home)
         with self.at_work:
             try:
                 self.worker.start()

@@ -43,6 +43,8 @@ class Child(Worker):
             put(process.stdin, text)
             return take(process.stdout)
         except (OSError, EOFError, ValueError) as error:
+            process.kill()  # if it only does not speak any more: nobody may write where others go on
+            process.wait()
             raise WorkerDied from error
         finally:
             self._busy = False

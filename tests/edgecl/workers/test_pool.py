@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from edgecl.bank.bank import HeadBank
-from edgecl.errors import BundleError, ConfigError, Reason, RomError, WorkerLost
+from edgecl.errors import BundleError, Reason, RomError, WorkerLost
 from edgecl.workers.pool import KINDS, Pool
 
 HERE = Path(__file__).parent
@@ -51,7 +51,7 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
 
     def make(kind: str, workers: int = 1, **settings: Any) -> Pool:
         settings = {"folder": str(tmp_path), **settings}
-        opened.append(Pool(kind, START, settings, workers, journal=tmp_path / "journal"))
+        opened.append(Pool(kind, START, settings, workers))
         return opened[-1]
 
     yield make
@@ -132,7 +132,6 @@ def test_a_killed_worker_leaves_no_trace(kind: str, deaths: int, pool: Open, tmp
     assert results[0] == results[1] == [1, 2, 3, 4]
     two.close()
     assert knows(struck) == knows(spared)
-    assert not os.listdir(tmp_path / "journal"), "copies of ops that are done"
 
 
 def test_a_home_that_an_op_was_to_make_is_made_once(pool: Open, tmp_path: Path) -> None:
@@ -158,15 +157,8 @@ def test_a_worker_killed_while_it_is_idle_is_replaced(pool: Open) -> None:
     assert two.submit("echo", {"value": 1}, 0).result() == 1
 
 
-def test_homes_without_a_journal_are_refused(pool: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(HERE)
-    with Pool("processes", START, {"folder": str(tmp_path)}) as one, pytest.raises(ConfigError, match="journal"):
-        one.submit("add", {"home": str(tmp_path / "agent")}, homes=[tmp_path / "agent"])
-
-
-@pytest.mark.parametrize("kind", ["processes"])
-def test_closing_ends_idle_workers_in_peace_and_busy_ones_at_once(kind: str, pool: Open, tmp_path: Path) -> None:
-    two = pool(kind, workers=2)
+def test_closing_ends_idle_workers_in_peace_and_busy_ones_at_once(pool: Open, tmp_path: Path) -> None:
+    two = pool("processes", workers=2)
     pids = two.pids
     asleep, never = two.submit("sleep", {"seconds": 600}, 0), two.submit("echo", {"value": 1}, 0)
     while not list(tmp_path.glob("asleep-*")):
