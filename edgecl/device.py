@@ -78,6 +78,22 @@ class LearnReport:
         return dataclasses.asdict(self)
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A task that was learned and is not kept yet: its bundle, unsigned, and what its report will say.
+
+    sketch: of its pictures, for the bank.   seconds: `reading`, `head`, `anchors`.
+    """
+
+    bundle: Bundle
+    sketch: bytes
+    skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
+    pictures: int
+    seconds: Mapping[str, float]
+    ran_on: str
+
+
 class EdgeDevice:
     """Learns, keeps and answers. Safe against power cuts at any moment; several processes may use the same home."""
 
@@ -186,6 +202,43 @@ class EdgeDevice:
         the bundle; both are kept, or refused with ConfigError before the head is learned.   resume: go on with a learning that
         was cut off; to the same bits, as long as pictures and settings are the same.
         """
+        fitted = self.fit_pictures(
+            task,
+            pictures,
+            labels,
+            classes,
+            method=method,
+            recipe=recipe,
+            seed=seed,
+            sockets=sockets,
+            budget=budget,
+            max_bytes=max_bytes,
+            resume=resume,
+            notes=notes,
+            progress=progress,
+        )
+        report = self.keep(fitted, max_bytes)
+        progress("learning the head", 1, 1)
+        return report
+
+    def fit_pictures(
+        self,
+        task: str,
+        pictures: Sequence[Any],
+        labels: Sequence[int],
+        classes: Sequence[str],
+        *,
+        method: str = "linear",
+        recipe: str = "default",
+        seed: int = 0,
+        sockets: str | None = None,
+        budget: float | None = None,
+        max_bytes: int | None = None,
+        resume: bool = False,
+        notes: Sequence[str] = (),
+        progress: Progress = silent,
+    ) -> Fitted:
+        """The first half of `learn_pictures`, with the same parameters: learn, and leave the bank as it is."""
         name, known = task_name(task), tuple(classes)
         if len(pictures) != len(labels):
             raise DataError(f"'{name}': {len(pictures)} pictures but {len(labels)} labels")
@@ -217,15 +270,14 @@ class EdgeDevice:
         kept = all_labels[reading.kept]
         learning.check_learnable(name, known, kept)
         progress("learning the head", 0, 1)
-        checkpoint = self.home / "learning" / f"{name}.safetensors"
         session = Session(
             progress=progress,
             say=self._say,
             budget=None if budget is None else budget - (read - started),
-            checkpoint=checkpoint,
+            checkpoint=self._checkpoint(name),
             resume=resume,
         )
-        bundle, learned, seconds = learning.fit(
+        bundle, _, seconds = learning.fit(
             Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept)),
             rom,
             method,
@@ -244,33 +296,51 @@ class EdgeDevice:
                 "seconds": {k: round(v, 3) for k, v in {"reading": read - started, **seconds}.items()},
             },
         )
-        bundle = self.trust.sign(bundle)
+        return Fitted(
+            bundle=bundle,
+            sketch=sketch.draw(reading.features, kept, seed),
+            skipped=skipped,
+            warnings=tuple(warnings),
+            pictures=len(kept),
+            seconds={"reading": read - started, **seconds},
+            ran_on=f"{rom.runtime} {rom.provider}",
+        )
+
+    def keep(self, fitted: Fitted, max_bytes: int | None = None) -> LearnReport:
+        """Sign what was learned, here or in another process on the same ROM, and put it in force: a new generation.
+
+        Raises ConfigError when the bundle has more than `max_bytes`, RomMismatch when it is of another ROM.
+        """
+        started = self._stopwatch()
+        name = fitted.bundle.task
+        fitted.bundle.head.require_rom(self.rom.rom_id, name)
+        bundle = self.trust.sign(fitted.bundle)
         data = bundle.to_bytes()
         if max_bytes is not None and len(data) > max_bytes:
             raise ConfigError(
                 f"'{name}': the bundle has {len(data):,} bytes, accepted are {max_bytes:,}; it is not kept. Allow "
                 f"that many, or learn a smaller head"
             )
-        fitted = self._stopwatch()
-        sketched = sketch.draw(reading.features, kept, seed)
-        there = self.bank.put(name, data, "learn", bundle.mark, sketch=sketched)
-        forget(checkpoint)  # only now: a power cut before the commit loses no epoch
-        done = self._stopwatch()
-        progress("learning the head", 1, 1)
+        there = self.bank.put(name, data, "learn", bundle.mark, sketch=fitted.sketch)
+        forget(self._checkpoint(name))  # only now: a power cut before the commit loses no epoch
+        commit = self._stopwatch() - started
         return LearnReport(
             task=name,
-            method=learned.head.method,
+            method=bundle.head.method,
             generation=there.number,
             digest=there.digest,
-            classes=known,
-            pictures=len(kept),
-            skipped=skipped,
-            warnings=tuple(warnings),
-            validation_accuracy=float(learned.report["validation_accuracy"]),
-            seconds={"reading": read - started, **seconds, "commit": done - fitted, "total": done - started},
+            classes=bundle.head.classes,
+            pictures=fitted.pictures,
+            skipped=fitted.skipped,
+            warnings=fitted.warnings,
+            validation_accuracy=float(bundle.report["validation_accuracy"]),
+            seconds={**fitted.seconds, "commit": commit, "total": sum(fitted.seconds.values()) + commit},
             bytes=len(data),
-            ran_on=f"{rom.runtime} {rom.provider}",
+            ran_on=fitted.ran_on,
         )
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.home / "learning" / f"{name}.safetensors"
 
     def _find(self, task: str) -> Path:
         places = [Path(task)] + ([Path(self.config.data_root).expanduser() / task] if self.config.data_root else [])

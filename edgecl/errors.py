@@ -13,6 +13,7 @@
     |   `-- RomMismatch          head and ROM do not belong together
     |-- BundleError              bytes that are no acceptable bundle; `reason` says why in one word
     |-- IdentityError            the device's own key cannot be used
+    |-- WorkerLost               a process that was given work died, again and again
     |-- TransferError            a place or peer that bundles cannot be read from or written to
     |   |-- PeerRefused          the peer says no; `reason` says why in one word, where there is one
     |   `-- ProtocolError        a peer said what does not belong there
@@ -135,6 +136,10 @@ class IdentityError(EdgeclError):
     """The device's own key cannot be read, written, or kept to itself."""
 
     exit_code = 8
+
+
+class WorkerLost(EdgeclError):
+    """A process that was given work died, and so did those that were given it afterwards."""
 
 
 class TransferError(EdgeclError):

@@ -18,14 +18,14 @@ PACKAGES = ("edgecl", "export", "firmware_sim")
 # From the bottom. A module sees its own layer and those below; within a layer, no circles.
 LAYERS = (
     ("types", "errors", "registry", "config", "text", "files"),
-    ("rom", "streams", "metrics", "space"),
+    ("rom", "streams", "metrics", "space", "workers"),
     ("pictures",),
     ("heads", "mapping"),
     ("bank",),
     ("sharing", "learners"),
     (
         *("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange"),
-        *("importing", "collisions", "merging", "peering", "two_devices"),
+        *("importing", "collisions", "merging", "peering", "two_devices", "learning_apart"),
     ),
     ("cli", "serve"),
     ("__main__",),
@@ -34,7 +34,7 @@ BASES = {f"edgecl.{name}.base" for name in ("rom", "heads", "mapping", "learners
 # What heads travel in, how pictures become pixels, how features are compared, and what a head puts into the ROM.
 CHECKS_SEE = BASES | {"edgecl.sharing.bundle", "edgecl.pictures.decode", "edgecl.rom.parity", "edgecl.rom.sockets"}
 EXPORT_SEES = {"types", "errors", "registry", "rom", "pictures", "text"}
-SIMULATOR_SEES = {"device", "errors", "types", "config", "bank", "sharing"}
+SIMULATOR_SEES = {"device", "errors", "types", "config", "bank", "sharing", "workers"}
 LAB = {"edgecl/cli/export.py"}  # the one place in edgecl that knows the lab
 
 # Packages of the extras. A board has none of them, and still every module but these is imported.
@@ -68,9 +68,11 @@ OPTIONAL = (
     "fsspec",
     "s3fs",
     "moto",
+    "ray",
 )
 NEEDS = {
     "edgecl.sharing.transport.https": "MissingDependency",
+    "edgecl.workers.on_ray": "MissingDependency",
     "edgecl.rom.torch_compat": "torch",
     "export.backbones": "MissingDependency",
     "export.onnx_graph": "onnx",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import tempfile
@@ -39,6 +40,13 @@ def evaluate(
     unknown_classes: Annotated[
         bool, typer.Option("--unknown-classes", help="Also leave each class out in turn; learns a head a class.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", help="Learn the tasks in parallel on the Ray cluster at this address, or auto: here."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="How many learn at the same time; without --ray, processes here.")
+    ] = None,
     rom: RomOption = None,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
@@ -50,13 +58,22 @@ def evaluate(
     from edgecl.device import EdgeDevice
     from edgecl.evaluate import evaluate as run
     from edgecl.evaluate import find_tasks
+    from edgecl.learning_apart import learners
     from edgecl.report import table, write
+    from edgecl.workers.base import Cluster
 
     found = find_tasks(tasks)
     oracle = mapper == "oracle"
     settings = configured(rom=rom, runtime=runtime, device=device, threads=threads, mapper=None if oracle else mapper)
-    with tempfile.TemporaryDirectory(prefix="edgecl-evaluate-") as place:
-        own = EdgeDevice(place, cache=home() / "cache", say=say, **dataclasses.asdict(settings))
+    cache = home() / "cache"
+    with contextlib.ExitStack() as end:
+        place = end.enter_context(tempfile.TemporaryDirectory(prefix="edgecl-evaluate-"))
+        pool = None
+        if ray is not None or workers is not None:
+            cluster = Cluster(ray or "auto", gpus=int(settings.device == "cuda"))
+            pool = learners("ray" if ray else "processes", settings, cache, workers, len(found), cluster)
+            end.enter_context(pool)
+        own = EdgeDevice(place, cache=cache, say=say, **dataclasses.asdict(settings))
         with own as edge, progress() as bar:
             result = run(
                 edge,
@@ -67,6 +84,7 @@ def evaluate(
                 seed=seed,
                 unknown_classes=unknown_classes,
                 progress=bar,
+                pool=pool,
             )
     if output is not None:
         for path in write(result, output):
