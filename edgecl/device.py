@@ -243,9 +243,7 @@ class EdgeDevice:
         if len(pictures) != len(labels):
             raise DataError(f"'{name}': {len(pictures)} pictures but {len(labels)} labels")
         all_labels = np.asarray(labels, np.int64)
-        if len(all_labels) and not 0 <= all_labels.min() <= all_labels.max() < len(known):
-            raise DataError(f"'{name}': labels must lie in 0..{len(known) - 1}, got {all_labels.min()}..{all_labels.max()}")
-        learning.check_learnable(name, known, all_labels)
+        _require_learnable(name, known, all_labels)
         config = learning.settings(
             method, recipe=recipe, seed=seed, sockets=sockets, false_reject=self.config.class_false_reject
         )
@@ -269,7 +267,6 @@ class EdgeDevice:
             warnings.append(f"{twice} pictures are repetitions within their class; each picture is used once")
         kept = all_labels[reading.kept]
         learning.check_learnable(name, known, kept)
-        progress("learning the head", 0, 1)
         session = Session(
             progress=progress,
             say=self._say,
@@ -277,8 +274,56 @@ class EdgeDevice:
             checkpoint=self._checkpoint(name),
             resume=resume,
         )
+        seen = Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept))
+        fitted = self._fit(seen, method, config, session, max_bytes, {"reading": read - started}, len(skipped))
+        return dataclasses.replace(fitted, skipped=skipped, warnings=tuple(warnings))
+
+    def learn_features(
+        self,
+        task: Task,
+        *,
+        method: str = "linear",
+        recipe: str = "default",
+        seed: int = 0,
+        max_bytes: int | None = None,
+        progress: Progress = silent,
+    ) -> LearnReport:
+        """Learn from plain features of this device's ROM that are at hand; otherwise the same as `learn_pictures`.
+
+        Methods that look again read `task.pictures`. Raises DataError for features of another width, or not finite.
+        """
+        name, labels = task_name(task.name), np.asarray(task.labels, np.int64)
+        _require_learnable(name, task.classes, labels)
+        if task.features.shape != (len(labels), self.rom.width) or not np.isfinite(task.features).all():
+            raise DataError(
+                f"'{name}': {len(labels)} pictures need as many rows of {self.rom.width} finite features, as this device's ROM "
+                f"gives; got {task.features.dtype} {task.features.shape}. Read them with this ROM"
+            )
+        if max_bytes is not None and not max_bytes > 0:
+            raise ConfigError(f"'{name}': max_bytes must be above 0, got {max_bytes}")
+        config = learning.settings(method, recipe=recipe, seed=seed, false_reject=self.config.class_false_reject)
+        _ = self.trust.signer
+        session = Session(progress=progress, say=self._say, checkpoint=self._checkpoint(name))
+        sound = dataclasses.replace(task, name=name, features=task.features.astype(np.float32, copy=False), labels=labels)
+        report = self.keep(self._fit(sound, method, config, session, max_bytes, {}, 0), max_bytes)
+        progress("learning the head", 1, 1)
+        return report
+
+    def _fit(
+        self,
+        task: Task,
+        method: str,
+        config: Any,
+        session: Session,
+        max_bytes: int | None,
+        spent: Mapping[str, float],
+        skipped: int,
+    ) -> Fitted:
+        """From features to an unsigned bundle. spent: seconds before this.   skipped: pictures that are not in it."""
+        rom = self.rom
+        session.progress("learning the head", 0, 1)
         bundle, _, seconds = learning.fit(
-            Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept)),
+            task,
             rom,
             method,
             config,
@@ -288,21 +333,15 @@ class EdgeDevice:
             max_bytes=max_bytes,
             clock=self._stopwatch,
         )
-        bundle = dataclasses.replace(
-            bundle,
-            report={
-                **bundle.report,
-                "skipped": len(skipped),
-                "seconds": {k: round(v, 3) for k, v in {"reading": read - started, **seconds}.items()},
-            },
-        )
+        seconds = {**spent, **seconds}
+        rounded = {part: round(value, 3) for part, value in seconds.items()}
         return Fitted(
-            bundle=bundle,
-            sketch=sketch.draw(reading.features, kept, seed),
-            skipped=skipped,
-            warnings=tuple(warnings),
-            pictures=len(kept),
-            seconds={"reading": read - started, **seconds},
+            bundle=dataclasses.replace(bundle, report={**bundle.report, "skipped": skipped, "seconds": rounded}),
+            sketch=sketch.draw(task.features, task.labels, config.seed),
+            skipped=(),
+            warnings=(),
+            pictures=len(task),
+            seconds=seconds,
             ran_on=f"{rom.runtime} {rom.provider}",
         )
 
@@ -681,6 +720,13 @@ class EdgeDevice:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _require_learnable(name: str, classes: tuple[str, ...], labels: Ints) -> None:
+    """Raise DataError, or EmptyTask, unless a head can be learned from these labels."""
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
+        raise DataError(f"'{name}': labels must lie in 0..{len(classes) - 1}, got {labels.min()}..{labels.max()}")
+    learning.check_learnable(name, classes, labels)
 
 
 def read_bytes(path: str | Path) -> bytes:

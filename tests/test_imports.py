@@ -25,7 +25,7 @@ LAYERS = (
     ("sharing", "learners"),
     (
         *("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange"),
-        *("importing", "collisions", "merging", "peering", "two_devices", "learning_apart"),
+        *("importing", "collisions", "judging", "merging", "peering", "two_devices", "learning_apart"),
     ),
     ("cli", "serve"),
     ("__main__",),

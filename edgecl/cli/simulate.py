@@ -23,9 +23,13 @@ def simulate(
     board: Annotated[str | None, typer.Option("--board", help="Kind of all devices; see docs/boards.md.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same trace.")] = None,
     method: Annotated[str | None, typer.Option("--method", help="How heads are learned.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run. Default: simulated-NAME here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the run. Default: simulated-NAME here.")
+    ] = None,
     processes: Annotated[int, typer.Option("--processes", min=1, max=256, help="Spread the devices over so many.")] = 1,
-    ray: Annotated[str | None, typer.Option("--ray", help="auto, or a cluster's address: spread them over Ray workers.")] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="auto, or a cluster's address: spread them over Ray workers.")
+    ] = None,
     replay: Annotated[Path | None, typer.Option("--replay", help="A trace: do it again, up to --until.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Virtual time to stop at, as in 120s, 5min or 2h.")] = None,
     evaluate: Annotated[bool | None, typer.Option("--evaluate/--no-evaluate", help="Let all answer all test pictures.")] = None,
@@ -56,6 +60,7 @@ def simulate(
     settings = configured(rom=rom, runtime=runtime, device=device, threads=threads)
     from firmware_sim.live import Live
     from firmware_sim.report import write
+
     from firmware_sim.simulation import TRACE, table
     from firmware_sim.simulation import replay as again
     from firmware_sim.simulation import simulate as run
