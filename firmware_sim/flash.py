@@ -95,7 +95,7 @@ class PowerCut:
     def __init__(self, flash: Flash, step: int) -> None:
         self._flash, self._step = flash, step
         self.struck, self.steps = False, 0
-        self._copy = flash.home.with_name(f".{flash.home.name}-cut")
+        self._copy = _aside(flash.home)
 
     def __enter__(self) -> PowerCut:
         shutil.rmtree(self._copy, ignore_errors=True)
@@ -107,16 +107,9 @@ class PowerCut:
         return self.struck and isinstance(error, EdgeclError)
 
     def restore(self) -> None:
-        """Put what was left in place of the home, whose device is closed. Nothing is done where the cut has not struck."""
-        if not self.struck:
-            return
-        home = self._flash.home
-        home.mkdir(parents=True, exist_ok=True)
-        for entry in _entries(home):
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        for entry in sorted(self._copy.iterdir()):
-            entry.rename(home / entry.name)
-        self._copy.rmdir()
+        """`put_back`, where the cut has struck. The device is closed."""
+        if self.struck:
+            put_back(self._flash.home)
 
     def begun(self) -> None:
         """A transaction has begun."""
@@ -142,6 +135,21 @@ class PowerCut:
                 shutil.copytree(entry, there, symlinks=True)
             elif entry.name != INDEX:  # SQLite's alone, and void without its process
                 shutil.copy2(entry, there, follow_symlinks=False)
+
+
+def put_back(home: Path) -> None:
+    """Put what a power cut has left in place of the home. Nobody may have its bank open, in any process."""
+    copy = _aside(home)
+    home.mkdir(parents=True, exist_ok=True)
+    for entry in _entries(home):
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    for entry in sorted(copy.iterdir()):
+        entry.rename(home / entry.name)
+    copy.rmdir()
+
+
+def _aside(home: Path) -> Path:
+    return home.with_name(f".{home.name}-cut")
 
 
 class _TornCommit(PowerCut):
