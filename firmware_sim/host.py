@@ -31,7 +31,7 @@ from firmware_sim.link import Link, PowerLost
 from firmware_sim.scenario import Scenario, from_dict
 from firmware_sim.world import World
 
-OPEN = 48  # devices that are kept open; each holds its heads and a few files
+OPEN = 128  # devices that are kept open; each holds its heads and a few files
 CACHE_MB = 2048  # of the features that all devices share
 STEPS = 400  # of SQLite's machine, about, while a bundle is taken in
 EPOCH = 1_767_225_600.0  # what the clocks of boards say at virtual second 0: 2026-01-01
