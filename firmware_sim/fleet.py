@@ -11,15 +11,14 @@ import heapq
 import math
 import random
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from concurrent.futures import Future
 from typing import Any
 
 from edgecl.workers.pool import Pool
-
 from firmware_sim.board import Board, BrownOut, FlashWornOut, OutOfMemory
-from firmware_sim.line import Broken, Line, Quality
+from firmware_sim.line import Broken, Line
 from firmware_sim.trace import Trace
 from firmware_sim.world import World
 
@@ -93,6 +92,7 @@ class Fleet:
         self._gone: set[int] = set()  # agents that never come back
         self._unlearned = len(world.lessons)
         self._down = 0
+        self._probes = world.scenario.probes if world.scenario.evaluate else 0
         self.now = 0.0
         self.steps = 0
         self.carried = 0  # messages
@@ -260,6 +260,8 @@ class Fleet:
             agent.knows[lesson.name] = found["digest"]
             self._behind |= {a.index for a in self._honest() if a.knows.get(lesson.name) != found["digest"]}
             self._news(agent, t, -1)
+            if agent.index < self._probes:
+                self._probe(agent, t)
         self._next_lesson(agent, t)
         self._wake(agent, t)
 
@@ -439,6 +441,13 @@ class Fleet:
         for task, digest in fresh:
             self._emit(t, agent, "taken", task=task, digest=digest, **{"from": source.name})
         self._set_knows(agent, knows)
+        if fresh and agent.index < self._probes:
+            self._probe(agent, t)
+
+    def _probe(self, agent: Agent, t: float) -> None:
+        """Let it answer all test pictures now: how a device gets on that learns of ever more tasks."""
+        found = self._do("evaluate", self.on(agent) | {"prints": {}}, agent)
+        self._emit(t, agent, "evaluated", **found)
 
     def _set_knows(self, agent: Agent, knows: dict[str, str]) -> None:
         agent.knows = dict(knows)
@@ -514,9 +523,7 @@ class Fleet:
             }
             found = self._do("attack", arguments, victim)
             foe.out += found["bytes"]
-            self._emit(
-                t, foe, "attack", kind=plan.name, victim=victim.name, refused=found["refused"], broken=found["problems"]
-            )
+            self._emit(t, foe, "attack", kind=plan.name, victim=victim.name, refused=found["refused"], broken=found["problems"])
             if found["knows"] != victim.knows:
                 victim.version += 1
                 self._set_knows(victim, found["knows"])
@@ -536,7 +543,11 @@ class Fleet:
         if number in agent.orders:
             return
         if agent.off or agent.free > t:
-            self._at(t + 1.0 if agent.off or agent.free == math.inf else agent.free, agent.index, lambda now: self._obey(agent, number, now))
+            self._at(
+                t + 1.0 if agent.off or agent.free == math.inf else agent.free,
+                agent.index,
+                lambda now: self._obey(agent, number, now),
+            )
             return
         agent.orders.add(number)
         found = self._do("revoke", self.on(agent) | {"who": order["who"]}, agent)

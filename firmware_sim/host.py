@@ -17,18 +17,21 @@ from typing import Any
 
 from edgecl.device import EdgeDevice
 from edgecl.errors import EdgeclError, TransferError
+from edgecl.judging import Plugged
 from edgecl.peering import Station, give, inbox
 from edgecl.rom.opening import open_rom
 from edgecl.sharing.inbox import Inbox
 from edgecl.sharing.peer import Dealt, Responder
 from edgecl.sharing.protocol import Done
 from edgecl.text import printable
+from edgecl.types import Task
 from firmware_sim import agents, damage, rates
 from firmware_sim.board import Profile
 from firmware_sim.flash import BANK, Flash, PowerCut, cut_in_commit, put_back
 from firmware_sim.line import Broken, Line, Quality
 from firmware_sim.link import Link, PowerLost
 from firmware_sim.scenario import Scenario, from_dict
+from firmware_sim.skill import examine, score_digests
 from firmware_sim.world import World
 
 OPEN = 128  # devices that are kept open; each holds its heads and a few files
@@ -88,6 +91,8 @@ class Host:
         self._running: OrderedDict[int, Running] = OrderedDict()
         self._profiles = {i: self.world.profile(i) for i in range(self.world.total)}
         self._now = 0.0
+        self._tests: list[Task] | None = None
+        self._plugged: Plugged = {}
         self._struck: list[int] = []  # agents whose power went inside their bank, in this operation
 
     # -- devices
@@ -194,7 +199,9 @@ class Host:
         ends: [virtual second, name] of what breaks the line, "" for itself.
         """
         names = self.world.names[a], self.world.names[b]
-        near, far = (self._on(agent, epoch, start, offset) for agent, epoch, offset in zip((a, b), epochs, offsets, strict=True))
+        near, far = (
+            self._on(agent, epoch, start, offset) for agent, epoch, offset in zip((a, b), epochs, offsets, strict=True)
+        )
         line = Line(Quality(*quality), start, seed, [(at, who) for at, who in ends])
         log: list[tuple[str, int]] = []
         self._struck, written = [], [one.flash.written for one in (near, far)]
@@ -215,7 +222,8 @@ class Host:
         outcome["struck"] = self._struck
         if outcome["broken"] or outcome["given"] or outcome["taken"]:  # who dies after a commit cannot tell of it
             outcome["knows"] = [
-                {} if agent in self._struck else one.device.bank.current() for one, agent in zip((near, far), (a, b), strict=True)
+                {} if agent in self._struck else one.device.bank.current()
+                for one, agent in zip((near, far), (a, b), strict=True)
             ]
         if outcome["broken"]:
             for agent, name in zip((a, b), names, strict=True):
@@ -226,7 +234,14 @@ class Host:
         return outcome
 
     def _converse(
-        self, near: Running, far: Running, names: Sequence[str], line: Line, log: list[tuple[str, int]], outcome: Json, word: str
+        self,
+        near: Running,
+        far: Running,
+        names: Sequence[str],
+        line: Line,
+        log: list[tuple[str, int]],
+        outcome: Json,
+        word: str,
     ) -> None:
         """`near` gives; what became of it is noted. Raises Broken."""
         responder = Responder(far.station, far.inbox, near.device.trust.own_key, far.dealt)
@@ -289,6 +304,22 @@ class Host:
         put_back(self.home(agent))
         return self.inspect(agent, epoch)
 
+    def prints(self, agent: int, epoch: int, tasks: list[str]) -> dict[str, str]:
+        """Task -> digest of the scores of its head, which this agent has learned, on its test pictures."""
+        device = self._on(agent, epoch).device
+        return score_digests(device, [test for test in self._tests_by(device) if test.name in tasks])
+
+    def evaluate(self, agent: int, epoch: int, prints: dict[str, str]) -> Json:
+        """Let it answer all test pictures. prints: of the authors."""
+        device = self._on(agent, epoch).device
+        return examine(device, self._tests_by(device), prints, self._plugged)
+
+    def _tests_by(self, device: EdgeDevice) -> list[Task]:
+        """The test pictures of all tasks, read once by whichever device is asked first: the ROM is the same."""
+        if self._tests is None:
+            self._tests = self.world.tests(device)
+        return self._tests
+
     def usage(self) -> Json:
         """The most memory that this process has held."""
         return {"memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}
@@ -304,9 +335,3 @@ class Host:
         for agent in list(self._running):
             self._off(agent)
         self.rom.close()
-
-
-def start(settings: Json) -> Host:
-    """What a worker calls once."""
-    return Host(settings)
-

@@ -116,7 +116,8 @@ class Scenario:
     own_boards: dict[str, dict[str, Any]] = field(default_factory=dict)
     runtime: str = "onnxruntime"
     device: str = "cpu"
-    evaluate: bool = True
+    evaluate: bool = True  # every agent answers all test pictures at the end
+    probes: int = 1  # agents that do so whenever they have learned of something new; 0: none
     baselines: bool = False
     tasks: Tasks = field(default_factory=Tasks)
     network: Network = field(default_factory=Network)
@@ -147,7 +148,9 @@ class Scenario:
         if min(*rates, self.faults.down_s) < 0 or max(rates) > 3600:
             raise ConfigError(f"[faults]: rates must lie in 0..3600 an hour, and down_s not below 0; got {rates}")
         if t.source == "folder" and not t.folder:
-            raise ConfigError('a fleet needs something to learn: [tasks] folder = "FOLDER", --tasks FOLDER, or source = "synthetic"')
+            raise ConfigError(
+                'a fleet needs something to learn: [tasks] folder = "FOLDER", --tasks FOLDER, or source = "synthetic"'
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, that `from_dict` takes."""

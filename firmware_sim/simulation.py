@@ -20,6 +20,7 @@ import numpy as np
 
 from edgecl import __version__
 from edgecl.errors import ConfigError, DataError
+from edgecl.metrics.accuracy import macro
 from edgecl.pictures.reading import Progress, read_features, silent
 from edgecl.rom.feature_cache import FeatureCache
 from edgecl.rom.image import RomImage
@@ -27,7 +28,6 @@ from edgecl.rom.opening import open_rom
 from edgecl.text import printable
 from edgecl.workers.base import Cluster
 from edgecl.workers.pool import Pool
-from firmware_sim import skill
 from firmware_sim.fleet import Fleet
 from firmware_sim.scenario import Scenario, from_dict
 from firmware_sim.trace import Event, Trace, read
@@ -116,7 +116,9 @@ def replay(recorded: Path, folder: Path, until: float, **how: Any) -> Json:
     scenario = from_dict(head["scenario"], str(recorded))
     image = RomImage.open(how["rom"])
     if head["rom_id"] != image.rom_id:
-        raise DataError(f"the trace was made on ROM {head['rom_id'][:12]}, this is {image.rom_id[:12]}; give that one with --rom")
+        raise DataError(
+            f"the trace was made on ROM {head['rom_id'][:12]}, this is {image.rom_id[:12]}; give that one with --rom"
+        )
     heard: Heard = how.pop("heard", lambda event: None)
     differs: list[str] = []
     at = 1
@@ -196,11 +198,15 @@ def _evaluate(fleet: Fleet, pool: Pool, trace: Trace, progress: Progress) -> Jso
     futures = [(a, pool.submit("evaluate", fleet.on(a) | {"prints": prints}, a.index)) for a in live]
     found = []
     for done, (agent, future) in enumerate(futures, 1):
-        one = future.result()
-        found.append(one)
-        trace.emit(fleet.now, agent.index, agent.name, "evaluated", **one["figures"], differ=one["differ"])
+        found.append(future.result())
+        trace.emit(fleet.now, agent.index, agent.name, "evaluated", **found[-1])
         progress("every agent answers every test picture", done, len(live))
-    return skill.summarised(found, list(fleet.world.last_lessons))
+    return {
+        "accuracy": {
+            key: [min(one[key] for one in found), macro([one[key] for one in found])] for key in ("joint", "everywhere")
+        },
+        "identical": not any(one["differs"] for one in found),
+    }
 
 
 def _summary(fleet: Fleet, image: RomImage) -> Json:
