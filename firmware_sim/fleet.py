@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,9 @@ class Fleet:
         else:
             self._gone.add(agent.index)
 
+    def _brown_out(self, agent: Agent, off: float, t: float) -> None:
+        self._power_cut(agent, t, off, "brown_out")
+
     # -- learning
 
     def _lesson(self, number: int, t: float) -> None:
@@ -220,8 +224,7 @@ class Fleet:
             return
         except BrownOut as gone:
             agent.learning, agent.free = number, t + seconds
-            off = gone.off
-            self._at(t + gone.after, agent.index, lambda now: self._power_cut(agent, now, off, "brown_out"))
+            self._at(t + gone.after, agent.index, partial(self._brown_out, agent, gone.off))
             return
         agent.learning, agent.free, epoch = number, t + seconds, agent.epoch
         going = next((at for at, _ in agent.cuts if t <= at < t + seconds), None)
@@ -416,8 +419,7 @@ class Fleet:
                 try:
                     agent.board.spend(end - start, "radio")
                 except BrownOut as empty:
-                    off = empty.off
-                    self._at(end, agent.index, lambda now, a=agent: self._power_cut(a, now, off, "brown_out"))  # type: ignore[misc]
+                    self._at(end, agent.index, partial(self._brown_out, agent, empty.off))
         if found["broken"]:
             self._emit(end, a, "broken", peer=b.name, why=f"power of {gone}" if gone else "line", seconds=round(end - start, 6))
             return

@@ -266,7 +266,7 @@ class Host:
             outcome["refused"].append([names[0], "", type(error).__name__])
 
     def _again(self, near: Running, far: Running, names: Sequence[str]) -> list[list[Any]]:
-        """What goes over the line when the two meet once more and nothing has changed: as long as that is so, always the same."""
+        """What goes over the line when the two meet once more with nothing new: as long as that is so, always the same."""
         log: list[tuple[str, int]] = []
         for one, other, who in ((near, far, names), (far, near, names[::-1])):
             line = Line(Quality(0.0, 1e12), 0.0, 0, [])

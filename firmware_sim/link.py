@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
+from typing import TypeVar
 
 from edgecl.errors import EdgeclError, PeerRefused, TransferError
 from edgecl.sharing.peer import Channel, Responder
+from edgecl.sharing.protocol import Done
 from edgecl.text import printable
 from firmware_sim.line import Broken, Line
 
+Made = TypeVar("Made")
+
 
 class PowerLost(BaseException):
-    """The power of the device that is at work has gone: no code of it runs any more. Not an Exception, so that none catches it."""
+    """The power of the device at work has gone: no code of it runs any more. No Exception, so that nothing catches it."""
 
 
 class Link(Channel):
@@ -46,7 +51,7 @@ class Link(Channel):
             while (piece := next(pieces, None)) is not None:
                 self._carry("out", len(piece))
                 try:
-                    self._through(lambda piece=piece: receiver.feed(piece))  # type: ignore[misc]
+                    self._through(partial(receiver.feed, piece))
                 except TransferError as error:
                     if self.broken:
                         raise
@@ -60,7 +65,7 @@ class Link(Channel):
         self._carry("in", len(answer))
         return answer
 
-    def _ended(self, end: Callable[[], list]) -> bytes:  # type: ignore[type-arg]
+    def _ended(self, end: Callable[[], list[Done]]) -> bytes:
         try:
             return self._far.received(self._through(end))
         except EdgeclError as error:
@@ -85,7 +90,7 @@ class Link(Channel):
         self._log.append((way, size))
         self._through(lambda: self._line.carry(way, size))
 
-    def _through(self, step):  # type: ignore[no-untyped-def]
+    def _through(self, step: Callable[[], Made]) -> Made:
         """What `step` returns, unless the line breaks meanwhile."""
         try:
             return step()

@@ -2,7 +2,7 @@
 
     done = simulate(load("ring", agents=20, tasks={"folder": "tasks/"}), Path("run"), rom=Path("rom"), cache=Path("cache"))
 
-The folder: `trace.jsonl` (what happened), `homes/` (a real home for each agent, as it was left: EDGECL_HOME=... edgecl heads ls),
+The folder: `trace.jsonl` (what happened), `homes/` (a real home for each agent, as it was left),
 `summary.json`, `report.md`, `report.html`, plots.
 """
 
@@ -76,7 +76,7 @@ def simulate(
         "threads": threads if workers == "local" else 1,
     }
     cluster = Cluster(address, gpus=int(scenario.device == "cuda"))
-    with Pool(workers, "firmware_sim.host:Host", settings, count, cluster) as pool, Trace(folder / TRACE, heard) as trace:
+    with Pool(workers, "firmware_sim.host:Host", settings, count, cluster=cluster) as pool, Trace(folder / TRACE, heard) as trace:
         trace.head(_head(scenario, image))
         _provision(pool, world, progress)
         fleet = Fleet(world, pool, trace, folder / "homes")
@@ -243,8 +243,8 @@ def table(summary: Json) -> Sequence[str]:
     live = [one for one in summary["per_agent"].values() if one["live"]]
     least = min((one["knows"] for one in live), default=0)
     lines = [
-        f"{len(live)} of {summary['agents']} agents are on; each of them knows at least {least} of {len(summary['tasks'])} tasks",
-        f"virtual {summary['virtual_s']:,.1f} s, real {summary['real_s']:,.1f} s; {summary['bytes'] / 1e6:,.1f} MB over the air",
+        f"{len(live)} of {summary['agents']} agents are on; each knows at least {least} of {len(summary['tasks'])} tasks",
+        f"virtual {summary['virtual_s']:,.1f} s, real {summary['real_s']:,.1f} s; {summary['bytes'] / 1e6:,.1f} MB sent",
     ]
     if summary["known_at_s"] is not None:
         lines.append(f"everybody knew everything after {summary['known_at_s']:,.1f} virtual seconds")

@@ -46,12 +46,12 @@ class World:
 
     def _bare_topology(self) -> Topology:
         n = self.scenario.network
-        options: dict[str, object] = {
+        known: dict[str, dict[str, object]] = {
             "random": {"degree": n.degree},
             "moving": {"side_m": n.side_m, "range_m": n.range_m, "speed_m_s": n.speed_m_s},
             "late_joiner": {"at_s": n.joins_at_s},
-        }.get(n.topology, {})
-        return topology.make(n.topology, self.honest, self.seed("topology"), **options)
+        }
+        return topology.make(n.topology, self.honest, self.seed("topology"), **known.get(n.topology, {}))
 
     def _topology(self) -> Topology:
         n, made = self.scenario.network, self._bare_topology()
@@ -142,14 +142,14 @@ class World:
     def lessons(self) -> list[Assignment]:
         """Who learns what, and when."""
         t = self.scenario.tasks
-        options: dict[str, object] = {
+        options: dict[str, dict[str, object]] = {
             "one_each": {},
             "overlapping": {},
             "dirichlet": {"alpha": t.alpha, "parts": t.agents_per_task},
             "viewpoints": {"by": t.by, "parts": t.agents_per_task},
             "drifting": {"stages": t.steps, "every_s": t.step_s},
-        }[t.generator]
-        found = assign(t.generator, self.tasks, self.honest, self.seed("lessons"), **options)
+        }
+        found = assign(t.generator, self.tasks, self.honest, self.seed("lessons"), **options[t.generator])
         if t.arrival_s:
             late = np.random.default_rng(self.seed("arrival")).uniform(0, t.arrival_s, len(found))
             found = [replace(one, arrives_s=one.arrives_s + float(s)) for one, s in zip(found, late, strict=True)]

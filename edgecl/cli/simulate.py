@@ -23,13 +23,9 @@ def simulate(
     board: Annotated[str | None, typer.Option("--board", help="Kind of all devices; see docs/boards.md.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same trace.")] = None,
     method: Annotated[str | None, typer.Option("--method", help="How heads are learned.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the run. Default: simulated-NAME.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run. Default: simulated-NAME.")] = None,
     processes: Annotated[int, typer.Option("--processes", min=1, max=256, help="Spread the devices over so many.")] = 1,
-    ray: Annotated[
-        str | None, typer.Option("--ray", help="auto, or a cluster's address: over Ray workers.")
-    ] = None,
+    ray: Annotated[str | None, typer.Option("--ray", help="auto, or a cluster's address: over Ray workers.")] = None,
     replay: Annotated[Path | None, typer.Option("--replay", help="A trace: do it again, up to --until.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Virtual time to stop at, as in 120s, 5min or 2h.")] = None,
     evaluate: Annotated[bool | None, typer.Option("--evaluate/--no-evaluate", help="Let all answer all test pictures.")] = None,
