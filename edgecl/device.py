@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edgecl import collisions, learning, registry
 from edgecl import config as configuration
 from edgecl.bank.bank import Generation, HeadBank
+from edgecl.bank.disk import Disk
 from edgecl.collisions import Known
 from edgecl.errors import (
     BankCorrupt,
@@ -90,19 +91,21 @@ class EdgeDevice:
         say: Callable[[str], None] = lambda line: None,
         clock: Callable[[], float] = time.time,
         stopwatch: Callable[[], float] = time.perf_counter,
+        disk: Disk | None = None,
         **overrides: Any,
     ) -> None:
         """home: folder of the device; None takes $EDGECL_HOME, then the platform's place.   rom: ROM image; None takes the
         configured one, else the default, made on first need. An open one is shared with whoever opened it, and left open.
         cache: folder for what can be computed again.   say: takes progress lines.   clock: of the notes in the bank.
-        stopwatch: of the seconds in reports.   overrides: fields of `DeviceConfig` that go before `config.toml`.
+        stopwatch: of the seconds in reports.   disk: what the bank lies on; None: the operating system's.
+        overrides: fields of `DeviceConfig` that go before `config.toml`.
         """
         shared = rom if isinstance(rom, Rom) else None
         path = shared.image.folder if shared else rom
         self.home = configuration.home(home)
         self.config = configuration.load(self.home, {**overrides, "rom": str(path) if path else None})
         self.cache = Path(cache) if cache else self.home / "cache"
-        self.bank = HeadBank(self.home / "bank.sqlite", clock)
+        self.bank = HeadBank(self.home / "bank.sqlite", clock, disk=disk)
         self.trust = TrustStore(self.home, self.bank, say)
         self._say, self._stopwatch = say, stopwatch
         self._rom, self._shared = shared, shared is not None

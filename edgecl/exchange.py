@@ -228,8 +228,13 @@ def _renew(device: EdgeDevice, source: Transport) -> Iterator[Outcome]:
 
 
 def known(device: EdgeDevice, task: str, digest: str, signer: str, rom_id: str, wishes: Wishes) -> str | None:
-    """Why nothing is to be done about a bundle, in a sentence; "" where it is in force; None where it is to be judged."""
+    """Why nothing is to be done about a bundle, in a sentence; "" where it is in force; None where it is to be judged.
+
+    One in force that was damaged on the disk is judged too: taken again, it is repaired.
+    """
     current = device.bank.current()
+    if current.get(task) == digest and not device.bank.sound(digest):
+        return None
     if digest in current.values():
         return ""
     here = current.get(task)

@@ -93,12 +93,12 @@ def take_in(device: Receiver, bundles: Sequence[bytes], wishes: Wishes) -> list[
     """What becomes of each bundle, in their order; those that may be kept are put in force. See `EdgeDevice.import_bundles`."""
     wishes = dataclasses.replace(wishes, names={of: task_name(name) for of, name in wishes.names.items()})
     candidates: dict[str, _Candidate] = {}
-    standing = device.standing()
+    standing, current = device.standing(), device.bank.current()
     for data in bundles:
         name = digest(data)
         if name not in candidates:
             candidates[name] = _Candidate(data, Imported(name, "?"))
-            _judge(device, candidates[name], standing, wishes)
+            _judge(device, candidates[name], standing, current, wishes)
     _one_for_a_place(device, _left(candidates), wishes)
     _require_own_places(device, _left(candidates), wishes)
     looked = device.bank.version()
@@ -117,13 +117,13 @@ def _left(candidates: Mapping[str, _Candidate]) -> list[tuple[_Candidate, Bundle
     return [(one, one.bundle) for one in candidates.values() if one.bundle is not None]
 
 
-def _judge(device: Receiver, one: _Candidate, standing: Standing, wishes: Wishes) -> None:
-    """Everything that concerns this bundle alone."""
+def _judge(device: Receiver, one: _Candidate, standing: Standing, current: Mapping[str, str], wishes: Wishes) -> None:
+    """Everything that concerns this bundle alone. current: task -> digest in force."""
     try:
         bundle = from_bytes(one.data)
         one.result = dataclasses.replace(one.result, task=wishes.names.get(one.result.digest, bundle.task))
         require_sound(bundle)
-        device.trust.require(bundle, one.data, standing, wishes.older, wishes.unsigned)
+        device.trust.require(bundle, one.data, _room(standing, current, one), wishes.older, wishes.unsigned)
         bundle.require_width(device.rom.width)
         device.rom.require(bundle.head.plugs)
         if bundle.head.plugs:  # numbers that blow up inside the network would silence every batch with such a picture in it
@@ -132,6 +132,16 @@ def _judge(device: Receiver, one: _Candidate, standing: Standing, wishes: Wishes
         one.bundle = bundle
     except EdgeclError as error:
         one.refuse(error)
+
+
+def _again(current: Mapping[str, str], one: _Candidate) -> bool:
+    """Whether it is in force there already: nothing new to be decided, but its bytes may be damaged, and are repaired."""
+    return current.get(one.result.task) == one.result.digest
+
+
+def _room(standing: Standing, current: Mapping[str, str], one: _Candidate) -> Standing:
+    """What that one is judged by: in its own place it takes no more room than it has."""
+    return dataclasses.replace(standing, room=None) if _again(current, one) else standing
 
 
 def _one_for_a_place(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wishes: Wishes) -> None:
@@ -143,8 +153,8 @@ def _one_for_a_place(device: Receiver, candidates: Sequence[tuple[_Candidate, Bu
         if len(rivals) == 1:
             continue
         signers = {bundle.signer for _, bundle in rivals}
-        if len(signers) > 1 and not wishes.replace and (here := _in_place(device, task)):
-            whose = device.trust.newest_key(here.signer)
+        if len(signers) > 1 and not wishes.replace and (here := device.bank.current().get(task)):
+            whose = device.trust.newest_key(_signer(device, here) or "")
             signers = {whose} if whose in signers else signers
         newest = max(rivals, key=lambda rival: (rival[1].signer in signers, rival[1].sequence))[0]
         for one, bundle in rivals:
@@ -162,10 +172,12 @@ def _several(task: str, count: int) -> BundleError:
     )
 
 
-def _in_place(device: Receiver, task: str) -> Bundle | None:
-    """The bundle in force under that name."""
-    found = device.bank.current().get(task)
-    return None if found is None else device.bundle(found)
+def _signer(device: Receiver, here: str) -> str | None:
+    """The key that has signed the bundle of that digest, "" for none; of a damaged one, as the bank remembers it, or None."""
+    try:
+        return device.bundle(here).signer
+    except EdgeclError:
+        return device.bank.taken_from(here)  # else a damaged head could not be followed by its device's next one
 
 
 def _require_own_places(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wishes: Wishes) -> None:
@@ -189,14 +201,12 @@ def require_own_place(device: Receiver, task: str, signer: str, here: str, actio
 
     here, action: digest in force for the task, and how it came to be.
     """
-    try:
-        known = device.bundle(here)
-        whose = device.trust.custody(known).signer
-    except EdgeclError:  # damaged: whose it was, nobody can tell
-        known, whose = None, "somebody"
+    known = _signer(device, here)
+    holder = device.trust.holders().get(known or "")
+    whose = holder.name if holder else "somebody" if known is None else "a stranger" if known else "nobody"
     if action == OPINION:
         why = f"'{task}' is the name of a second opinion here"
-    elif known is None or device.trust.newest_key(known.signer) != device.trust.newest_key(signer):
+    elif known is None or device.trust.newest_key(known) != device.trust.newest_key(signer):
         why = f"'{task}' is known here as learned by {whose}"
     else:
         return
@@ -228,7 +238,7 @@ def _check(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wi
             new[one.result.task] = collisions.known(bundle, None, device.rom.width, maker)
         except EdgeclError as error:
             one.refuse(error)
-    limit = 1.0 if wishes.anyway else device.limit
+    limit, current = 1.0 if wishes.anyway else device.limit, device.bank.current()
     found = collisions.check(there, new, limit, device.rom.width)
     for one, bundle in candidates:
         task = one.result.task
@@ -240,19 +250,19 @@ def _check(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wi
         if takes and (coarse := sorted(name for name in takes if not (there.get(name) or new[name]).seen)):
             notes.append(f"no pictures were learned here of {', '.join(coarse[:5])}: those shares are from anchors, and rough")
         one.result = dataclasses.replace(one.result, takes=takes, notes=tuple(notes))
-        if max(takes.values(), default=0.0) > limit:
+        if max(takes.values(), default=0.0) > limit and not _again(current, one):
             one.refuse(collisions.refusal(task, takes, limit))
 
 
 def _keep(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wishes: Wishes) -> None:
     """Put them in force, each judged once more by what is known now, when nobody else can change it."""
-    standing = device.standing()
+    standing, current = device.standing(), device.bank.current()
     seen = dict(standing.seen)
     standing = dataclasses.replace(standing, seen=seen)
     for one, bundle in candidates:
         action = OPINION if one.result.digest in wishes.names else "import"
         try:
-            device.trust.require(bundle, one.data, standing, wishes.older, wishes.unsigned)
+            device.trust.require(bundle, one.data, _room(standing, current, one), wishes.older, wishes.unsigned)
             there = device.bank.put(one.result.task, one.data, action, bundle.mark, signed_for=bundle.task)
         except (BundleError, RomMismatch) as error:
             one.refuse(error)
@@ -260,5 +270,5 @@ def _keep(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wis
         one.result = dataclasses.replace(one.result, generation=there)
         if bundle.mark:
             seen[bundle.signer, bundle.task, bundle.head.rom_id] = Seen(bundle.sequence, there.digest)
-        if standing.room is not None:
+        if standing.room is not None and not _again(current, one):
             standing = dataclasses.replace(standing, room=standing.room - len(one.data))

@@ -108,10 +108,12 @@ class Station(Host):
         receiver, current, actions = device.receiver(), device.bank.current(), device.bank.actions()
         standing = receiver.standing()
         for offer in offers:
-            error: EdgeclError | None = judge(offer, standing)
-            in_force = offer.digest in current.values()
+            again = current.get(offer.task) == offer.digest
+            damaged = again and not device.bank.sound(offer.digest)
+            error: EdgeclError | None = judge(offer, replace(standing, room=None) if again else standing)
+            in_force = offer.digest in current.values() and not damaged
             why = known(device, offer.task, offer.digest, offer.key, offer.rom_id, wishes) if error is None else None
-            if error is None and why is None and offer.task in current and not wishes.replace and not wishes.names:
+            if error is None and why is None and offer.task in current and not (again or wishes.replace or wishes.names):
                 try:
                     require_own_place(receiver, offer.task, offer.key, current[offer.task], actions[offer.task])
                 except BundleError as collision:
@@ -122,7 +124,7 @@ class Station(Host):
                 found.append(Answer(_state(error), None, str(getattr(error, "reason", "")), str(error)))
             else:
                 found.append(Answer("want"))
-                if standing.room is not None:  # for all that will come, together
+                if standing.room is not None and not again:  # for all that will come, together
                     standing = replace(standing, room=standing.room - offer.size)
         return found
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import sqlite3
 import threading
 import time
@@ -28,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edgecl.bank.disk import Disk
 from edgecl.errors import BankBusy, BankCorrupt, BankError, BankFull, BankReadOnly, BankTooNew, UnknownTask
 
 FORMAT = 3  # 1: without `accepted`; 2: without `sketches`; what lacks is added on the first writing
@@ -97,10 +97,16 @@ class HeadBank:
     A bank that this user cannot write is read as it is when opened.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time, patience: float = 30.0) -> None:
-        """Raises BankReadOnly, BankFull, BankBusy, BankCorrupt, BankTooNew, or BankError (it is something else)."""
+    def __init__(
+        self, path: Path, clock: Callable[[], float] = time.time, patience: float = 30.0, disk: Disk | None = None
+    ) -> None:
+        """disk: what the file lies on; None: the operating system's.
+
+        Raises BankReadOnly, BankFull, BankBusy, BankCorrupt, BankTooNew, or BankError (it is something else).
+        """
         self.path = path
-        self._clock = clock
+        self._clock, self._disk = clock, disk or Disk()
+        self._sound: set[str] = set()
         self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +138,7 @@ class HeadBank:
         uri = f"{self.path.absolute().as_uri()}?{how}"
         db = sqlite3.connect(uri, timeout=patience, isolation_level=None, check_same_thread=False, uri=True)
         try:
+            self._disk.opened(db)
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
             # Move every commit from the log into the file at once: writes are rare, and a log that stays small leaves
@@ -196,6 +203,7 @@ class HeadBank:
 
     def get(self, digest: str) -> bytes:
         """The bundle of that digest, checked against it. Raises BankCorrupt when it was damaged on the disk."""
+        self._sound.discard(digest)
         rows = self._all("SELECT CAST(data AS BLOB) FROM bundles WHERE digest = ?", digest)
         if not rows:
             raise BankError(f"the bank {self.path} holds no bundle {digest[:12]}")
@@ -205,7 +213,19 @@ class HeadBank:
                 f"bundle {digest[:12]} in {self.path} is damaged; `edgecl heads verify` names its task. "
                 f"Import that bundle again to repair it, or roll back"
             )
+        self._sound.add(digest)
         return data
+
+    def sound(self, digest: str) -> bool:
+        """Whether that bundle is here and whole, by the last look at it; it is read for that at most once while it is."""
+        if digest not in self._sound:
+            with contextlib.suppress(BankError):
+                self.get(digest)
+        return digest in self._sound
+
+    def taken_from(self, digest: str) -> str | None:
+        """Who has signed that bundle, as is remembered beside it: its bytes may be damaged. None where nothing is."""
+        return next((signer for (signer, _, _), (_, of) in self.accepted().items() if of == digest), None)
 
     def actions(self) -> dict[str, str]:
         """Task -> the action that brought the generation in force, such as "learn", "import" or "opinion"."""
@@ -304,7 +324,7 @@ class HeadBank:
         with self._transaction() as db:
             require()
             # Once for the log, once for the file: a commit for which the file has no room would be stuck in the log.
-            if shutil.disk_usage(self.path.parent).free < 2 * (len(data) + len(sketch or b"")) + _RESERVE:
+            if self._disk.free(self.path.parent) < 2 * (len(data) + len(sketch or b"")) + _RESERVE:
                 raise self._full("nothing was changed")
             db.execute(
                 "INSERT INTO bundles VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET data = excluded.data "

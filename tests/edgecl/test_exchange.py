@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -231,3 +233,34 @@ def test_pulled_out_at_any_moment_the_stick_has_the_bundle_or_has_it_not(kind: s
         assert names == sorted(f"{digest(whole)}.bundle" for whole in (before, data))
         (stick / "edgecl-heads" / f"{digest(data)}.bundle").unlink()
     assert killed > 15
+
+
+@pytest.mark.parametrize("open_already", [False, True])
+def test_a_head_that_was_damaged_is_taken_from_the_stick_again(
+    a: EdgeDevice, b: EdgeDevice, stick: Path, device: Callable[..., EdgeDevice], open_already: bool
+) -> None:
+    share(a, Folder(stick))
+    pull(b, Folder(stick))
+    with closing(sqlite3.connect(b.bank.path)) as db, db:
+        sql = "UPDATE bundles SET data = zeroblob(length(data)) WHERE digest = ?"
+        assert db.execute(sql, (b.bank.current()["colours"],)).rowcount == 1
+    if not open_already:
+        b.close()
+        b = device(b.home, threads=1)
+        assert b.tasks == ("shapes",)
+    assert states(pull(b, Folder(stick))) == [("colours", "taken", ""), ("shapes", "known", "")]
+    assert b.export("colours") == a.export("colours") and b.tasks == ("colours", "shapes") and not b.verify()
+
+
+def test_a_device_that_has_lost_its_bank_gets_its_own_heads_back_from_a_stick(
+    a: EdgeDevice, stick: Path, device: Callable[..., EdgeDevice], pictures_task
+) -> None:
+    share(a, Folder(stick))
+    highest = max(from_bytes(a.export(task)).sequence for task in a.tasks)
+    a.close()
+    for path in a.home.glob("bank.sqlite*"):
+        path.unlink()
+    again = device(a.home, threads=1)
+    assert states(pull(again, Folder(stick))) == [("colours", "taken", ""), ("shapes", "taken", "")]
+    again.learn("colours", pictures_task["colours"], seed=1)
+    assert from_bytes(again.export("colours")).sequence > highest

@@ -193,6 +193,78 @@ def test_a_damaged_head_keeps_none_of_the_others_here(a: EdgeDevice, b: EdgeDevi
     assert states(found) == [("colours", "refused", ""), ("shapes", "shared", "")]
 
 
+def damage(edge: EdgeDevice, task: str) -> None:
+    """Its bytes on the disk are wrong, and the device is none the wiser."""
+    with closing(sqlite3.connect(edge.bank.path)) as db, db:
+        sql = "UPDATE bundles SET data = zeroblob(length(data)) WHERE digest = ?"
+        assert db.execute(sql, (edge.bank.current()[task],)).rowcount == 1
+
+
+@pytest.mark.parametrize("way", ["give", "fetch"])
+def test_a_head_that_was_damaged_is_taken_again_and_repaired(
+    a: EdgeDevice, b: EdgeDevice, device: Make, tmp_path: Path, way: str
+) -> None:
+    """Also where the quota has no room for one more: it takes its own place. The others do not come again."""
+    give(a, wire(b, a))
+    damage(b, "colours")
+    b.close()
+    again = device(tmp_path / "b", threads=1, heads_mb=1)
+    again.bank.put("filler", bytes((1 << 20) - again.bank.size()), "learn")
+    again.bank.remove("filler")  # it is kept for rollback, so it counts
+    assert again.tasks == ("shapes",) and any("colours" in line for line in again.verify())
+    found = give(a, wire(again, a)) if way == "give" else fetch(again, wire(a, again))
+    assert states(found) == [("colours", "shared" if way == "give" else "taken", ""), ("shapes", "known", "")]
+    assert again.export("colours") == a.export("colours") and again.tasks == ("colours", "shapes") and not again.verify()
+    assert len(again.bank.history("colours")) == 1
+    assert {o.state for o in give(a, wire(again, a))} == {"known"}
+
+
+def test_a_damaged_head_is_followed_by_the_next_one_of_its_device_and_by_no_others(
+    a: EdgeDevice, b: EdgeDevice, device: Make, tmp_path: Path, pictures_task
+) -> None:
+    """Nobody may have the old bytes any more. Whose they were, the bank remembers."""
+    give(a, wire(b, a))
+    damage(b, "colours")
+    b.close()
+    again, c = device(tmp_path / "b", threads=1), device(tmp_path / "c", threads=1)
+    c.learn("colours", pictures_task["colours"], seed=3)
+    again.trust.trust(Peer("c", c.trust.signer.key))
+    c.trust.trust(Peer("b", again.trust.signer.key))
+    assert states(give(c, wire(again, c))) == [("colours", "refused", "collision")]
+    a.learn("colours", pictures_task["colours"], seed=1)
+    assert states(give(a, wire(again, a), ["colours"])) == [("colours", "shared", "")]
+    assert again.export("colours") == a.export("colours")
+
+
+def test_a_damaged_second_opinion_is_not_put_in_force_as_its_task(
+    a: EdgeDevice, b: EdgeDevice, device: Make, tmp_path: Path
+) -> None:
+    fetch(b, wire(a, b), ["shapes"], name="forms")
+    damage(b, "forms")
+    b.close()
+    again = device(tmp_path / "b", threads=1)
+    assert states(fetch(again, wire(a, again), ["shapes"])) == [("shapes", "known", "")]
+    assert set(again.bank.current()) == {"forms"}
+
+
+def test_a_device_that_has_lost_its_bank_gets_its_own_heads_back_and_counts_on(
+    a: EdgeDevice, b: EdgeDevice, device: Make, tmp_path: Path, pictures_task
+) -> None:
+    """They are signed by its own key. What it learns afterwards is newer than all that peers have of it."""
+    a.learn("colours", pictures_task["colours"], seed=1)
+    give(a, wire(b, a))
+    a.close()
+    for path in (tmp_path / "a").glob("bank.sqlite*"):
+        path.unlink()
+    again = device(tmp_path / "a", threads=1)
+    assert states(fetch(again, wire(b, again))) == [("colours", "taken", ""), ("shapes", "taken", "")]
+    assert again.export("colours") == b.export("colours") and not again.verify()
+    again.learn("shapes", pictures_task["shapes"], seed=2)
+    assert from_bytes(again.export("shapes")).sequence > from_bytes(b.export("colours")).sequence
+    assert states(give(again, wire(b, again))) == [("colours", "known", ""), ("shapes", "shared", "")]
+    assert again.export("shapes") == b.export("shapes")
+
+
 def test_what_is_named_twice_is_given_once(a: EdgeDevice, b: EdgeDevice) -> None:
     assert states(give(a, wire(b, a), ["shapes", "shapes"])) == [("shapes", "shared", "")]
 
