@@ -51,15 +51,15 @@ def corrupt_sector(home: Path, rng: random.Random, size: int = 4096) -> BadSecto
     at = rng.choice(sectors)
     sector = slice(at, min(at + size, len(data)))
     length = sector.stop - at
+    other = rng.choice(sectors)
     kind = rng.choice(("flipped", "zeroed", "misplaced"))
-    if kind == "flipped":
+    found = {"zeroed": bytes(length), "misplaced": bytes(data[other : other + length]).ljust(length, b"\0")}
+    if found.get(kind, data[sector]) == data[sector]:  # else it would be no damage
+        kind = "flipped"
         for bit in rng.sample(range(8 * length), rng.randint(1, 8)):
             data[at + bit // 8] ^= 1 << bit % 8
-    elif kind == "zeroed":
-        data[sector] = bytes(length)
     else:
-        other = rng.choice(sectors)
-        data[sector] = data[other : other + length].ljust(length, b"\0")
+        data[sector] = found[kind]
     path.write_bytes(data)
     return BadSector(at, size, kind)
 
@@ -68,10 +68,8 @@ def look(home: Path) -> Damage:
     """How far the damage goes. One to what is not in force, or to a sketch beside a head, is none: nothing asks for it."""
     try:
         with HeadBank(home / BANK) as bank, contextlib.closing(sqlite3.connect(home / BANK)) as db:
-            if (
-                db.execute("PRAGMA integrity_check").fetchall() != [("ok",)]
-                or db.execute("PRAGMA foreign_key_check").fetchall()
-            ):
+            found = db.execute("PRAGMA integrity_check").fetchall() + db.execute("PRAGMA foreign_key_check").fetchall()
+            if found != [("ok",)]:
                 return Damage.BANK
             return Damage.NONE if all(map(bank.sound, bank.current().values())) else Damage.HEADS
     except (EdgeclError, sqlite3.Error, UnicodeDecodeError):

@@ -229,18 +229,18 @@ def test_a_device_that_is_cut_off_while_it_imports_has_all_of_a_batch_or_none(
     rom: Any, sender: EdgeDevice, knows_one: Path, tmp_path: Path, kind: str
 ) -> None:
     batch = [sender.export(task) for task in ("shapes", "stripes")]
-    last, outcomes = 0, Counter[tuple[str, ...]]()
-    with PowerCut(flash := Flash(Path(shutil.copytree(knows_one, tmp_path / "whole"))), 0) as cut:
-        with EdgeDevice(flash.home, rom=rom, disk=flash) as device:
-            device.import_bundles(batch)
-            last = cut.steps
+    outcomes: Counter[tuple[str, ...]] = Counter()
+    flash = Flash(Path(shutil.copytree(knows_one, tmp_path / "whole")))
+    with PowerCut(flash, 0) as cut, EdgeDevice(flash.home, rom=rom, disk=flash) as device:
+        device.import_bundles(batch)
+        last = cut.steps
     for moment in range(1, 17):
         home = Path(shutil.copytree(knows_one, tmp_path / f"home-{moment}"))
         flash = Flash(home)
-        with PowerCut(flash, moment * last // 16) if kind == "at a step" else cut_in_commit(flash, 1, moment) as cut:
-            with EdgeDevice(home, rom=rom, disk=flash) as device:
-                device.import_bundles(batch)
-                assert not cut.struck, "a cut lets nothing pass"
+        cut = PowerCut(flash, moment * last // 16) if kind == "at a step" else cut_in_commit(flash, 1, moment)
+        with cut, EdgeDevice(home, rom=rom, disk=flash) as device:
+            device.import_bundles(batch)
+            assert not cut.struck, "a cut lets nothing pass"
         cut.restore()
         with EdgeDevice(home, rom=rom) as device:
             outcomes[device.tasks] += 1
