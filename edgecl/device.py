@@ -78,6 +78,15 @@ class LearnReport:
         return dataclasses.asdict(self)
 
 
+def _learnable(name: str, classes: tuple[str, ...], given: Sequence[int] | Ints) -> Ints:
+    """The labels as an array. Raises DataError, or EmptyTask, unless a head can be learned from them."""
+    labels = np.asarray(given, np.int64)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
+        raise DataError(f"'{name}': labels must lie in 0..{len(classes) - 1}, got {labels.min()}..{labels.max()}")
+    learning.check_learnable(name, classes, labels)
+    return labels
+
+
 class EdgeDevice:
     """Learns, keeps and answers. Safe against power cuts at any moment; several processes may use the same home."""
 
@@ -189,10 +198,7 @@ class EdgeDevice:
         name, known = task_name(task), tuple(classes)
         if len(pictures) != len(labels):
             raise DataError(f"'{name}': {len(pictures)} pictures but {len(labels)} labels")
-        all_labels = np.asarray(labels, np.int64)
-        if len(all_labels) and not 0 <= all_labels.min() <= all_labels.max() < len(known):
-            raise DataError(f"'{name}': labels must lie in 0..{len(known) - 1}, got {all_labels.min()}..{all_labels.max()}")
-        learning.check_learnable(name, known, all_labels)
+        all_labels = _learnable(name, known, labels)
         config = learning.settings(
             method, recipe=recipe, seed=seed, sockets=sockets, false_reject=self.config.class_false_reject
         )
@@ -207,7 +213,7 @@ class EdgeDevice:
         finally:
             if cache:
                 cache.close()
-        read = self._stopwatch()
+        read = self._stopwatch() - started
         skipped = tuple(str(error) for _, error in sorted(reading.failures.items()))
         warnings = [*notes, *(f"skipped: {line}" for line in skipped)]
         warnings += duplicates(reading.digests, all_labels[reading.kept], known)
@@ -216,18 +222,62 @@ class EdgeDevice:
             warnings.append(f"{twice} pictures are repetitions within their class; each picture is used once")
         kept = all_labels[reading.kept]
         learning.check_learnable(name, known, kept)
-        progress("learning the head", 0, 1)
-        checkpoint = self.home / "learning" / f"{name}.safetensors"
         session = Session(
             progress=progress,
             say=self._say,
-            budget=None if budget is None else budget - (read - started),
-            checkpoint=checkpoint,
+            budget=None if budget is None else budget - read,
+            checkpoint=self._checkpoint(name),
             resume=resume,
         )
+        read_task = Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept))
+        report = self._fit(read_task, method, config, session, max_bytes, {"reading": read}, len(skipped))
+        return dataclasses.replace(report, skipped=skipped, warnings=tuple(warnings))
+
+    def learn_features(
+        self,
+        task: Task,
+        *,
+        method: str = "linear",
+        recipe: str = "default",
+        seed: int = 0,
+        max_bytes: int | None = None,
+        progress: Progress = silent,
+    ) -> LearnReport:
+        """Learn from plain features of this device's ROM that are at hand; otherwise the same as `learn_pictures`.
+
+        Methods that look again read `task.pictures`. Raises DataError for features of another width, or not finite.
+        """
+        name = task_name(task.name)
+        labels = _learnable(name, task.classes, task.labels)
+        if task.features.shape != (len(labels), self.rom.width) or not np.isfinite(task.features).all():
+            raise DataError(
+                f"'{name}': {len(labels)} pictures need as many rows of {self.rom.width} finite features, as this device's ROM "
+                f"gives; got {task.features.dtype} {task.features.shape}. Read them with this ROM"
+            )
+        if max_bytes is not None and not max_bytes > 0:
+            raise ConfigError(f"'{name}': max_bytes must be above 0, got {max_bytes}")
+        config = learning.settings(method, recipe=recipe, seed=seed, false_reject=self.config.class_false_reject)
+        _ = self.trust.signer
+        session = Session(progress=progress, say=self._say, checkpoint=self._checkpoint(name))
+        sound = dataclasses.replace(task, name=name, features=task.features.astype(np.float32, copy=False), labels=labels)
+        return self._fit(sound, method, config, session, max_bytes, {}, 0)
+
+    def _fit(
+        self,
+        task: Task,
+        method: str,
+        config: Any,
+        session: Session,
+        max_bytes: int | None,
+        spent: Mapping[str, float],
+        skipped: int,
+    ) -> LearnReport:
+        """From features to a signed bundle in the bank. spent: seconds before this.   skipped: pictures that are not in it."""
+        started = self._stopwatch()
+        session.progress("learning the head", 0, 1)
         bundle, learned, seconds = learning.fit(
-            Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept)),
-            rom,
+            task,
+            self.rom,
             method,
             config,
             self.config.false_reject,
@@ -236,41 +286,39 @@ class EdgeDevice:
             max_bytes=max_bytes,
             clock=self._stopwatch,
         )
-        bundle = dataclasses.replace(
-            bundle,
-            report={
-                **bundle.report,
-                "skipped": len(skipped),
-                "seconds": {k: round(v, 3) for k, v in {"reading": read - started, **seconds}.items()},
-            },
-        )
+        seconds = {**spent, **seconds}
+        rounded = {part: round(value, 3) for part, value in seconds.items()}
+        bundle = dataclasses.replace(bundle, report={**bundle.report, "skipped": skipped, "seconds": rounded})
         bundle = self.trust.sign(bundle)
         data = bundle.to_bytes()
         if max_bytes is not None and len(data) > max_bytes:
             raise ConfigError(
-                f"'{name}': the bundle has {len(data):,} bytes, accepted are {max_bytes:,}; it is not kept. Allow "
+                f"'{task.name}': the bundle has {len(data):,} bytes, accepted are {max_bytes:,}; it is not kept. Allow "
                 f"that many, or learn a smaller head"
             )
         fitted = self._stopwatch()
-        sketched = sketch.draw(reading.features, kept, seed)
-        there = self.bank.put(name, data, "learn", bundle.mark, sketch=sketched)
-        forget(checkpoint)  # only now: a power cut before the commit loses no epoch
+        sketched = sketch.draw(task.features, task.labels, config.seed)
+        there = self.bank.put(task.name, data, "learn", bundle.mark, sketch=sketched)
+        forget(self._checkpoint(task.name))  # only now: a power cut before the commit loses no epoch
         done = self._stopwatch()
-        progress("learning the head", 1, 1)
+        session.progress("learning the head", 1, 1)
         return LearnReport(
-            task=name,
+            task=task.name,
             method=learned.head.method,
             generation=there.number,
             digest=there.digest,
-            classes=known,
-            pictures=len(kept),
-            skipped=skipped,
-            warnings=tuple(warnings),
+            classes=task.classes,
+            pictures=len(task),
+            skipped=(),
+            warnings=(),
             validation_accuracy=float(learned.report["validation_accuracy"]),
-            seconds={"reading": read - started, **seconds, "commit": done - fitted, "total": done - started},
+            seconds={**seconds, "commit": done - fitted, "total": sum(spent.values()) + done - started},
             bytes=len(data),
-            ran_on=f"{rom.runtime} {rom.provider}",
+            ran_on=f"{self.rom.runtime} {self.rom.provider}",
         )
+
+    def _checkpoint(self, task: str) -> Path:
+        return self.home / "learning" / f"{task}.safetensors"
 
     def _find(self, task: str) -> Path:
         places = [Path(task)] + ([Path(self.config.data_root).expanduser() / task] if self.config.data_root else [])

@@ -33,6 +33,7 @@ _TEMPLATES, _PER_CLASS, _RANK = 4, 12, 16
 # Offsets are drawn a quarter larger than they come out: the cut at zero takes that away.
 _COMMON, _TASK, _CLASS, _ALONG, _REST = 0.53, 0.58, 0.37, 0.14, 0.19
 _DOUBTFUL = 0.1  # share of the pictures
+_ASTRAY = 0.2  # the same among those to learn from
 _SHARPNESS = 40.0  # of the heads' scores
 
 
@@ -98,6 +99,25 @@ class World:
                 centre = share * centre + (1 - share) * self.means(int(others[i]))[rng.integers(CLASSES)]
             found[i] = self._around(rng, centre, directions)[0]
         return found
+
+    def drawn(self, task: int, labels: Ints, among: int, seed: int = 0) -> Floats:
+        """ROM features (n, d) of pictures of one task, to learn it from: of classes `labels` (n,), each in 0..CLASSES-1.
+
+        Real tasks lose more pictures to a class of their own than to another task. So a fifth of these lies on the way to
+        another class, up to beyond half-way, and of these every second one to a class of another task, of 0..among-1.
+        seed: another one draws other pictures of the same task.
+        """
+        rng = np.random.default_rng([self._seed, 6, task, seed])
+        directions = self._directions(np.random.default_rng([self._seed, 7, task]))
+        own = self.means(task)
+        centres = own[labels]
+        for i in np.flatnonzero(rng.random(len(labels)) < _ASTRAY):
+            to = own
+            if among > 1 and rng.random() < 0.5:
+                to = self.means((task + int(rng.integers(1, among))) % among)
+            share = rng.uniform(0.35, 1)
+            centres[i] = share * centres[i] + (1 - share) * to[rng.integers(CLASSES)]
+        return self._around(rng, centres, directions)
 
     def _directions(self, rng: np.random.Generator) -> Floats:
         """Orthonormal (r, d), for the most part where the classes differ too: that is what makes them hard to tell."""

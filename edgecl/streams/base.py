@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,12 @@ from typing import Any
 class TaskPictures:
     """One task to be judged on: its training and test pictures, with labels into `classes`.
 
-    train, test: paths, or (h, w) or (h, w, 3) uint8 arrays; no picture is in both.
+    train, test: paths, or (h, w) or (h, w, 3) uint8 arrays; no picture is in both. They may be made when they are asked for.
     """
 
     name: str
     classes: tuple[str, ...]
-    train: tuple[Any, ...]
+    train: Sequence[Any]
     train_labels: tuple[int, ...]
-    test: tuple[Any, ...]
+    test: Sequence[Any]
     test_labels: tuple[int, ...]
