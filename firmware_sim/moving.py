@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecl.errors import ConfigError
-from firmware_sim.topology import Topology
+from firmware_sim.contacts import Topology
 
 Doubles = NDArray[np.float64]
 
