@@ -80,6 +80,8 @@ def per_class(bundle: Bundle) -> Ints | None:
 def check(there: Mapping[str, Known], new: Mapping[str, Known], limit: float, width: int) -> dict[str, dict[str, float]]:
     """New task -> task -> share in 0..1 of its pictures that the new one takes; shares of 0 are left out.
 
+    Taken is also what goes to another known task because the new one is there: all anchors have a part in the covariance, and
+    one that lies about its own makes the others look alike. Of several new ones each is given an equal part of that.
     new: in the order in which they come; the earlier ones are known to the later ones, unless they took more than `limit`
     of something. A batch that takes no more than that together is looked at once; else its halves are, one after the other.
     """
@@ -112,9 +114,14 @@ def _shares(there: Mapping[str, Known], new: Mapping[str, Known], width: int) ->
     turn = {name: number for number, name in enumerate(new)}
     for task in after:
         own = before[task] == task if task in before else np.ones(len(after[task]), np.bool_)
-        for name in set(after[task][own].tolist()) & set(turn):
-            if turn[name] > turn.get(task, -1) and (new[name].maker != everyone[task].maker or not new[name].maker):
-                found[name][task] = float((own & (after[task] == name)).mean())
+        other = {name for name in turn if new[name].maker != everyone[task].maker or not new[name].maker}
+        rivals = [name for name in new if name in other and turn[name] > turn.get(task, -1)]
+        strayed = 0.0
+        if task in before:
+            strayed = float((own & (after[task] != task) & ~np.isin(after[task], list(new))).mean())
+        for name in rivals:
+            if share := float((own & (after[task] == name)).mean()) + strayed / len(rivals):
+                found[name][task] = share
     return found
 
 

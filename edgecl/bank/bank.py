@@ -255,6 +255,10 @@ class HeadBank:
             for name, number, digest, action, at, bytes_, current in rows
         ]
 
+    def generations(self) -> list[tuple[str, str]]:
+        """(task, digest) of every generation that is kept, also of tasks out of force; by task, oldest first."""
+        return [(task, digest) for task, digest in self._all("SELECT task, digest FROM generations ORDER BY task, number")]
+
     def accepted(self) -> dict[tuple[str, str, str], tuple[int, str]]:
         """(signer, task, rom_id) -> sequence number and digest of the newest bundle that was taken from that signer."""
         if not self._has("accepted"):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecl.errors import BundleError
 from edgecl.mapping.base import require
 from edgecl.mapping.index import Index
 from edgecl.mapping.local import BOUNDS, LAYOUT, LocalMapper, all_means, class_means, joined, local_anchor
@@ -22,6 +23,7 @@ from edgecl.space import pack, unit_sqrt, unpack
 from edgecl.types import Arrays, Floats, Ints
 
 SHRINK = 0.2  # share of the scaled identity in the covariance
+_SCATTER = 4.0  # variance over all dimensions; pictures have length one, so in a class it is 2 at most
 POOLED = 512  # tasks whose scatter is pooled; more change nothing that could be measured, and cost time
 
 
@@ -39,6 +41,12 @@ class Mahalanobis(LocalMapper):
     def check(cls, arrays: Arrays) -> None:
         more, bounds = {"variances": "float32 r", "rest": "float32 1"}, {"variances": (0.0, 100.0), "rest": (0.0, 100.0)}
         require(arrays, LAYOUT | more, "a Mahalanobis anchor", BOUNDS | bounds)
+        # It is pooled: scatter that no pictures have would drown that of all other tasks.
+        directions = unpack(arrays["directions"], arrays["directions_step"])
+        scatter = float(np.einsum("rd,rd,r->", directions, directions, arrays["variances"]))
+        scatter += directions.shape[1] * float(arrays["rest"][0])
+        if scatter > _SCATTER:
+            raise BundleError(f"a Mahalanobis anchor's scatter must lie in 0 to {_SCATTER:g}, it is {scatter:g}")
 
     @classmethod
     def merge(cls, a: Arrays, b: Arrays, a_counts: Ints, b_counts: Ints, order: Ints) -> dict[str, NDArray[Any]]:

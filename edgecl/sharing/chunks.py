@@ -94,7 +94,7 @@ def _borders(data: bytes) -> list[int]:
     try:
         header = json.loads(data[8:body])
         ends = {body + entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):  # no bundle; it is cut all the same
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):  # no bundle; it is cut all the same
         return [len(data)]
     return sorted({end for end in {body, *ends} if isinstance(end, int) and 0 < end < len(data)} | {len(data)})
 
