@@ -15,11 +15,11 @@ def name_of(index: int, total: int) -> str:
     return f"agent-{index:0{max(3, len(str(total - 1)))}}"
 
 
-def signer(seed: int, name: str) -> Signer:
-    """The key pair of that name in that run: simulated devices keep no secret."""
+def seeded_signer(*words: object) -> Signer:
+    """A key pair that the same words always give: simulated devices keep no secret."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    secret = hashlib.sha256(f"edgecl simulated device\0{seed}\0{name}".encode()).digest()
+    secret = hashlib.sha256("\0".join(map(str, ("edgecl simulated key", *words))).encode()).digest()
     return Signer(Ed25519PrivateKey.from_private_bytes(secret))
 
 

@@ -521,11 +521,13 @@ class Fleet:
                 "epoch": victim.epoch,
                 "name": plan.name,
                 "seed": plan.seed,
-                "authors": {task: digest for task, (_, digest) in self._authors.items()},
             }
             found = self._do("attack", arguments, victim)
+            if not found["made"]:
+                return  # there is nothing yet that it could have overheard, or no key to steal
             foe.out += found["bytes"]
-            self._emit(t, foe, "attack", kind=plan.name, victim=victim.name, refused=found["refused"], broken=found["problems"])
+            more = {"took": found["took"], "broke": found["problems"], "bytes": found["bytes"]}
+            self._emit(t, foe, "attack", kind=plan.name, victim=victim.name, refused=found["refused"], **more)
             if found["knows"] != victim.knows:
                 victim.version += 1
                 self._set_knows(victim, found["knows"])

@@ -12,6 +12,7 @@ import resource
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,17 @@ from edgecl.types import Task
 from firmware_sim import agents, damage, rates
 from firmware_sim.board import Profile
 from firmware_sim.flash import BANK, Flash, PowerCut, cut_in_commit, put_back
+from firmware_sim.foes.attacks import possible
+from firmware_sim.foes.attacks import run as run_attack
+from firmware_sim.foes.foe import Foe
+from firmware_sim.foes.forgery import poisoned_bundle
 from firmware_sim.line import Broken, Line, Quality
 from firmware_sim.link import Link, PowerLost
 from firmware_sim.scenario import Scenario, from_dict
 from firmware_sim.skill import examine, score_digests
 from firmware_sim.world import World
 
+_SOON = 300.0  # virtual seconds: a power cut that is nearer may come inside the bank
 OPEN = 128  # devices that are kept open; each holds its heads and a few files
 CACHE_MB = 2048  # of the features that all devices share
 STEPS = 400  # of SQLite's machine, about, while a bundle is taken in
@@ -162,13 +168,15 @@ class Host:
 
     def learn(self, agent: int, epoch: int, now: float, offset: float, lesson: int, cut: int | None = None) -> Json:
         """Learn lesson number `lesson` of the world. cut: seed, where the power goes while it is kept."""
+        if cut is not None:
+            self._off(agent)
         running = self._on(agent, epoch, now, offset)
         before = running.flash.written
         self._struck = []
         try:
             with contextlib.nullcontext() if cut is None else self._cut(agent, cut):
                 report = self.world.teach(running.device, lesson)
-                digest = report.digest
+                digest = self._poisoned(agent, running.device, report.task) or report.digest
                 return {
                     "task": report.task,
                     "digest": digest,
@@ -182,6 +190,32 @@ class Host:
             if cut is not None:
                 self._off(agent)
         return {"why": "power", "struck": self._struck}
+
+    def _poisoned(self, agent: int, device: EdgeDevice, task: str) -> str:
+        """Where the agent is one that does so: a head under its good signature whose classes are mixed up; its digest."""
+        if agent not in self.world.poisoners:
+            return ""
+        signer = device.trust.signer
+        number = device.bank.next_sequence(signer.key)
+        data = poisoned_bundle(device.export(task), signer, number, "swapped-classes", agent)
+        return device.import_bundle(data).digest
+
+    def attack(self, foe: int, agent: int, epoch: int, name: str, seed: int) -> Json:
+        """An attack on an agent by a foe that has overheard what the victim knows."""
+        victim = self._on(agent, epoch).device
+        loot = tuple(victim.bank.get(d) for d in victim.bank.current().values() if victim.bank.sound(d))
+        who = Foe(self.world.names[foe], self.world.signer(foe), loot)
+        outcome = None
+        if loot and name in possible(who, victim):
+            outcome = run_attack(name, who, victim, seed)
+        return {
+            "made": outcome is not None,
+            "refused": outcome.refused if outcome else "",
+            "bytes": outcome.bytes_sent if outcome else 0,
+            "took": [list(pair) for pair in outcome.taken] if outcome else [],
+            "problems": list(outcome.problems) if outcome else [],
+            "knows": victim.bank.current(),
+        }
 
     def meet(
         self,
@@ -199,6 +233,10 @@ class Host:
         ends: [virtual second, name] of what breaks the line, "" for itself.
         """
         names = self.world.names[a], self.world.names[b]
+        soon = {who for at, who in ends if at < start + _SOON}
+        for agent, name in zip((a, b), names, strict=True):
+            if name in soon:  # where in SQLite's work the power goes must not depend on what this process had open before
+                self._off(agent)
         near, far = (
             self._on(agent, epoch, start, offset) for agent, epoch, offset in zip((a, b), epochs, offsets, strict=True)
         )
@@ -208,7 +246,8 @@ class Host:
         outcome: Json = {"given": [], "taken": [], "refused": [], "known": 0, "broken": None}
         for one, agent in ((near, a), (far, b)):
             one.station.line, one.dealt = line, {}
-            one.station.cut = lambda agent=agent: self._cut(agent, seed)  # type: ignore[misc]
+            near_end = self.world.names[agent] in soon
+            one.station.cut = partial(self._cut, agent, seed) if near_end else contextlib.nullcontext
         try:
             self._converse(near, far, names, line, log, outcome, "given")
             self._converse(far, near, names[::-1], line, log, outcome, "taken")

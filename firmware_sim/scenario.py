@@ -26,6 +26,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from edgecl.errors import ConfigError
 from edgecl.registry import check
 from edgecl.text import printable
+from firmware_sim.foes.attacks import ATTACKS
 
 BUILT_IN = Path(__file__).with_name("scenarios")
 SOURCES = ("folder", "synthetic", "features")
@@ -97,9 +98,8 @@ class Foes:
     standing: str = "stranger"
     attacks: tuple[str, ...] = ()  # by name; none: all there are
     period_s: float = 10.0
-    attempts: int = 40  # of each
-    poisoned: int = 0  # honest agents, the last authors, whose signed head has its classes swapped
-    sybils: int = 0  # fresh keys of each flood
+    rounds: int = 1  # through all the attacks; 0: until the end
+    poisoned: int = 0  # honest agents, the last authors, whose signed heads have their classes mixed up
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,8 @@ class Scenario:
         check("generator", GENERATORS, t.generator)
         check("topology", TOPOLOGIES, n.topology)
         check("standing", STANDINGS, f.standing)
+        for attack in f.attacks:
+            check("attack", ATTACKS, attack)
         check("end", ("known", "until"), self.ends)
         check("trust", ("neighbours", "all"), n.trust)
         if not 1 <= self.agents <= 100_000:

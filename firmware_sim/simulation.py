@@ -76,7 +76,10 @@ def simulate(
         "threads": threads if workers == "local" else 1,
     }
     cluster = Cluster(address, gpus=int(scenario.device == "cuda"))
-    with Pool(workers, "firmware_sim.host:Host", settings, count, cluster=cluster) as pool, Trace(folder / TRACE, heard) as trace:
+    with (
+        Pool(workers, "firmware_sim.host:Host", settings, count, cluster=cluster) as pool,
+        Trace(folder / TRACE, heard) as trace,
+    ):
         trace.head(_head(scenario, image))
         _provision(pool, world, progress)
         fleet = Fleet(world, pool, trace, folder / "homes")

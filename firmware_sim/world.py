@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,23 @@ from edgecl.types import Task
 from firmware_sim import agents, rates, topology
 from firmware_sim.assignment import Assignment, assign
 from firmware_sim.board import Profile, profile, profile_from
+from firmware_sim.contacts import Cut, DutyCycle, Partitions, Topology, phases
+from firmware_sim.foes.attacks import ATTACKS
 from firmware_sim.line import Quality
 from firmware_sim.scenario import Scenario
 from firmware_sim.synthetic import TaskFeatures, feature_tasks, synthetic_tasks
-from firmware_sim.topology import Cut, DutyCycle, Partitions, Topology, phases
 
 _KEPT = 150_000  # bytes of a bundle, about, while nobody knows how large it becomes
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attack. at: virtual second.   victim: its index."""
+
+    at: float
+    victim: int
+    name: str
+    seed: int
 
 
 class World:
@@ -72,7 +83,7 @@ class World:
     @lru_cache(maxsize=4096)  # noqa: B019  one world lives as long as its process
     def signer(self, agent: int) -> Signer:
         """The key pair of an agent."""
-        return agents.signer(self.scenario.seed, self.names[agent])
+        return agents.seeded_signer(self.scenario.seed, self.names[agent])
 
     def trusts(self, agent: int) -> tuple[dict[str, str], dict[str, str]]:
         """Name -> key of those that an agent's owner has made it trust, and of those that were revoked."""
@@ -223,6 +234,23 @@ class World:
         if name not in self.names:
             raise ConfigError(f"there is no agent '{printable(name, 60)}'; they are {self.names[0]} to {self.names[-1]}")
         return self.names.index(name)
+
+    # -- foes
+
+    @lru_cache(maxsize=256)  # noqa: B019
+    def attacks(self, foe: int) -> list[Planned]:
+        """What a foe will do: every attack there is, or that the scenario names, in turn, on devices at random."""
+        f, rng = self.scenario.foes, random.Random(self.seed("foe", foe))
+        names = list(f.attacks or ATTACKS)
+        found: list[Planned] = []
+        t = f.period_s * rng.random()
+        while t < self.scenario.until_s and (not f.rounds or len(found) < f.rounds * len(names)):
+            if not len(found) % len(names):
+                rng.shuffle(names)
+            name = names[len(found) % len(names)]
+            found.append(Planned(t, rng.randrange(self.honest), name, rng.getrandbits(48)))
+            t += f.period_s * (0.5 + rng.random())
+        return found
 
     # -- faults
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from edgecl.sharing.bundle import MAX_BYTES, MAX_SEQUENCE, Bundle
-from firmware_sim.foes.foe import Attack, Far, Foe, Line, catalogue, plain_offer, seeded_signer
+from firmware_sim.agents import seeded_signer
+from firmware_sim.foes.foe import Attack, Far, Foe, Line, catalogue, plain_offer
 from firmware_sim.foes.forgery import own_bundle, poisoned_bundle, signed, signed_raw, with_arrays, with_header
 
 ESCAPES = ("\x1b]0;owned\x07", "\u202egpj.exe", "a\nb", "\x1b[2J")

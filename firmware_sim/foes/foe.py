@@ -5,7 +5,6 @@ What a foe says goes over the channels that devices use, as bytes; what the vict
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from edgecl.device import EdgeDevice
 from edgecl.errors import EdgeclError
 from edgecl.peering import Station, fetch, inbox
 from edgecl.sharing import protocol
-from edgecl.sharing.bundle import Bundle, card_only, from_bytes
+from edgecl.sharing.bundle import Bundle, card_only, digest, from_bytes
 from edgecl.sharing.chunks import Want, parts
 from edgecl.sharing.peer import Channel, Dealt, Responder, refusal
 from edgecl.sharing.protocol import Answers, Dones, Message, Offers, Refusal
@@ -31,14 +30,6 @@ _MOST_PARTS = 256  # that a foe ever sends of one stream: an endless one ends, w
 
 Connect = Callable[[str], Channel]  # a new connection to the victim, from whoever proves that key
 Send = Callable[[Offer], Iterable[bytes]]
-
-
-def seeded_signer(*words: object) -> Signer:
-    """A key pair that the same words always give: for devices of a simulation only."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    seed = hashlib.sha256("\0".join(map(str, ("edgecl simulated key", *words))).encode()).digest()
-    return Signer(Ed25519PrivateKey.from_private_bytes(seed))
 
 
 @dataclass(frozen=True)
@@ -174,7 +165,7 @@ def plain_offer(data: bytes) -> Offer:
         task_name(found.task)
         return found
     except (EdgeclError, ValueError, KeyError, TypeError):
-        return Offer("new", hashlib.sha256(data).hexdigest(), len(data), "0" * 64, 1, "0" * 64)
+        return Offer("new", digest(data), len(data), "0" * 64, 1, "0" * 64)
 
 
 Act = Callable[[Foe, Far, random.Random], None]

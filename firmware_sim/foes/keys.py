@@ -9,7 +9,8 @@ from edgecl.sharing.bundle import MAX_SEQUENCE, from_bytes
 from edgecl.sharing.chunks import Want, parts
 from edgecl.sharing.protocol import Ask, Glance, Hello, Wants
 from edgecl.sharing.succession import MOST, Succession, hand_over
-from firmware_sim.foes.foe import Attack, Far, Foe, catalogue, plain_offer, seeded_signer
+from firmware_sim.agents import seeded_signer
+from firmware_sim.foes.foe import Attack, Far, Foe, catalogue, plain_offer
 from firmware_sim.foes.forgery import own_bundle, signed
 
 SWARM = 24  # devices of a Sybil flood

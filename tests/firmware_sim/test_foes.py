@@ -14,8 +14,9 @@ from edgecl.rom.base import Rom
 from edgecl.sharing.bundle import digest, from_bytes
 from edgecl.sharing.succession import hand_over
 from edgecl.sharing.trust import Peer
+from firmware_sim.agents import seeded_signer
 from firmware_sim.foes.attacks import ATTACKS, Outcome, possible, run
-from firmware_sim.foes.foe import REVOKED, STRANGER, TRUSTED, Far, Foe, introduce, seeded_signer, standing, wired
+from firmware_sim.foes.foe import REVOKED, STRANGER, TRUSTED, Far, Foe, introduce, standing, wired
 from firmware_sim.foes.forgery import POISONS, own_bundle, poisoned_bundle, signed
 from firmware_sim.invariants import invariants
 

@@ -1,4 +1,4 @@
-"""The SKILL experiment: agents judged as evaluate judges, figures out of a trace, and baselines that are what they are named for."""
+"""The SKILL experiment: agents judged as evaluate judges, figures out of a trace, and baselines that are what they say."""
 
 from __future__ import annotations
 
