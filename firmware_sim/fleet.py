@@ -132,7 +132,7 @@ class Fleet:
 
     def start(self) -> None:
         """Switch the agents on, and put down all that is settled from the beginning."""
-        for agent in self.agents:
+        for agent in self._honest():
             self._at(self.world.joins(agent.index), agent.index, lambda t, a=agent: self._boot(a, t, None))  # type: ignore[misc]
             agent.cuts = self.world.power_cuts(agent.index)
             for at, down in agent.cuts:
