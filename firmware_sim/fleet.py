@@ -74,8 +74,12 @@ class Pending:
 class Fleet:
     """One run of a world on a pool of hosts."""
 
-    def __init__(self, world: World, pool: Pool, trace: Trace, homes: Path) -> None:
-        """homes: folder of the agents' homes."""
+    def __init__(self, world: World, pool: Pool, trace: Trace, homes: Path, watched: bool = False) -> None:
+        """homes: folder of the agents' homes.   watched: look after each event whether all that must hold of a device does."""
+        self._watched = watched
+        self.violations: list[str] = []  # of what must always hold; any is a bug of edgecl
+        self._made: dict[str, list[str]] = {}  # task -> digests of all heads that anybody has made of it
+        self._damaged: set[int] = set()  # agents with a bad sector
         self.world, self._pool, self._trace, self._homes = world, pool, trace, homes
         self.scenario = world.scenario
         self.agents = [
@@ -179,8 +183,13 @@ class Fleet:
         if agent.struck:
             agent.struck = False
             self._close_everywhere(agent)
-            self._set_knows(agent, self._do("restore", self.on(agent), agent)["knows"])
+            left = self._do("restore", self.on(agent), agent)["knows"]
+            for task in self.world.names_of(agent.index) & left.keys():
+                self._made.setdefault(task, []).append(left[task])  # kept just before the power went; nobody was told
+            self._require_kept(agent, t, left)
+            self._set_knows(agent, left)
             agent.version += 1
+        self._watch(agent)
         agent.board.on = False
         self._emit(t, agent, "fault", kind=kind, down_s=round(down, 3) if down < math.inf else None)
         if down < math.inf:
@@ -236,8 +245,10 @@ class Fleet:
         future = self._pool.submit("learn", arguments, agent.index, [self._home(agent)])
         if cut is None:
             self._at(t + seconds, agent.index, lambda now: self._learned(agent, now, number, epoch, future, seconds))
-        elif agent.index in future.result().get("struck", ()):
-            agent.struck = True
+        else:
+            kept = future.result()
+            agent.struck = agent.index in kept.get("struck", ())
+            self._made.setdefault(lesson.name, []).extend(kept.get("made", ()))
 
     def _learned(self, agent: Agent, t: float, number: int, epoch: int, future: Future[Any], seconds: float) -> None:
         if agent.epoch != epoch or agent.learning != number:
@@ -259,12 +270,14 @@ class Fleet:
                 seconds=round(seconds, 3),
             )
             self._wear(agent, t, found["written"])
+            self._made.setdefault(lesson.name, []).extend(found["made"])
             self._authors[lesson.name] = agent.index, found["digest"]
             agent.knows[lesson.name] = found["digest"]
             self._behind |= {a.index for a in self._honest() if a.knows.get(lesson.name) != found["digest"]}
             self._news(agent, t, -1)
             if agent.index < self._probes:
                 self._probe(agent, t)
+            self._watch(agent)
         self._next_lesson(agent, t)
         self._wake(agent, t)
 
@@ -316,7 +329,7 @@ class Fleet:
     def _contact(self, a: Agent, b: Agent, t: float) -> bool:
         """Let the two meet now; False where the other has no time, or is out of reach."""
         self._settle(b)
-        if b.off or b.free > t or a.index == b.index:
+        if b.off or b.free > t or b.learning is not None:
             return False
         until = self.world.topology.open_until(a.index, b.index, t)
         if until <= t:
@@ -380,6 +393,7 @@ class Fleet:
             a.hot = a.hot if useful else max(0, a.hot - 1)
         self._wake(a, t)
         self._wake(b, t)
+        self._watch(a, b)
 
     def _wear(self, agent: Agent, t: float, written: int) -> None:
         """Its flash has taken so many bytes."""
@@ -437,6 +451,7 @@ class Fleet:
         )
 
     def _now_knows(self, agent: Agent, t: float, knows: dict[str, str], source: Agent) -> None:
+        self._require_kept(agent, t, knows)
         fresh = [(task, digest) for task, digest in knows.items() if agent.knows.get(task) != digest]
         if fresh or len(knows) != len(agent.knows):
             self._news(agent, t, source.index)
@@ -445,6 +460,29 @@ class Fleet:
         self._set_knows(agent, knows)
         if fresh and agent.index < self._probes:
             self._probe(agent, t)
+
+    def _require_kept(self, agent: Agent, t: float, knows: dict[str, str]) -> None:
+        """What a device has told that it has, it still has, or a later one of the same task."""
+        for task, digest in agent.knows.items():
+            if knows.get(task) != digest and knows.get(task) not in self._made.get(task, ()):
+                now = knows.get(task, "nothing")[:12]
+                self._violation(agent, t, f"'{task}' was {digest[:12]} and is {now}, which nobody has made")
+
+    def _violation(self, agent: Agent, t: float, what: str) -> None:
+        self.violations.append(f"{t:.6f} s, {agent.name}: {what}")
+        self._emit(t, agent, "violation", what=what)
+
+    def _watch(self, *agents: Agent) -> None:
+        """Look at these devices closely."""
+        for agent in agents if self._watched else ():
+            if agent.struck:
+                continue
+            arguments = self.on(agent) | {"made": self._made, "sound": agent.index not in self._damaged}
+            found = self._do("look", arguments, agent)
+            for problem in found["problems"]:
+                self._violation(agent, self.now, problem)
+            if found["knows"] != agent.knows:
+                self._violation(agent, self.now, f"it knows {found['knows']}, and is believed to know {agent.knows}")
 
     def _probe(self, agent: Agent, t: float) -> None:
         """Let it answer all test pictures now: how a device gets on that learns of ever more tasks."""
@@ -469,6 +507,8 @@ class Fleet:
 
     def _all_known(self) -> bool:
         """Whether every honest agent is on and knows every head that was learned, and nothing is to be learned or ordered."""
+        if self.now < self.scenario.at_least_s:
+            return False
         if self._unlearned or self._down or self._meetings or self._orders_due or self._behind - self._outcast - self._gone:
             return False
         self.known_at = self.now
@@ -490,6 +530,7 @@ class Fleet:
         agent.version += 1
         agent.waiting = False
         self._emit(t, agent, "fault", kind="corrupt_sector", lost=lost, rebuilt=found["lost"])
+        (self._damaged.discard if found["lost"] else self._damaged.add)(agent.index)
         self._set_knows(agent, found["knows"])
         for task in lost:
             author, digest = self._authors.get(task, (-1, ""))
@@ -498,6 +539,7 @@ class Fleet:
                 self._unlearned += 1
                 agent.lessons.append(self.world.number(agent.index, task))
         self._set_knows(agent, found["knows"])
+        self._watch(agent)
         self._next_lesson(agent, t)
         gap = self.scenario.network.gossip_s
         self._at(t + agent.rng.random() * gap, agent.index, lambda now, e=agent.epoch: self._gossip(agent, now, e))  # type: ignore[misc]
@@ -526,11 +568,16 @@ class Fleet:
             if not found["made"]:
                 return  # there is nothing yet that it could have overheard, or no key to steal
             foe.out += found["bytes"]
+            for task, digest in found["took"]:
+                self._made.setdefault(task, []).append(digest)  # its own; whom one trusts, one takes heads from
+            for problem in found["problems"]:
+                self._violation(victim, t, f"{plan.name} of {foe.name}: {problem}")
             more = {"took": found["took"], "broke": found["problems"], "bytes": found["bytes"]}
             self._emit(t, foe, "attack", kind=plan.name, victim=victim.name, refused=found["refused"], **more)
             if found["knows"] != victim.knows:
                 victim.version += 1
                 self._set_knows(victim, found["knows"])
+            self._watch(victim)
 
     # -- orders
 
@@ -563,6 +610,7 @@ class Fleet:
                     self._set_knows(one, one.knows)
                 self._emit(t, agent, "given_up", tasks=gone)  # nobody is waited for to know them any more
         self._set_knows(agent, {task: digest for task, digest in agent.knows.items() if task not in found["tasks"]})
+        self._watch(agent)
 
     def _pass_on(self, a: Agent, b: Agent, t: float) -> None:
         """The fleet's owner has the orders that spread travel with the contacts of the devices."""

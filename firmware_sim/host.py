@@ -33,6 +33,7 @@ from firmware_sim.foes.attacks import possible
 from firmware_sim.foes.attacks import run as run_attack
 from firmware_sim.foes.foe import Foe
 from firmware_sim.foes.forgery import poisoned_bundle
+from firmware_sim.invariants import invariants
 from firmware_sim.line import Broken, Line, Quality
 from firmware_sim.link import Link, PowerLost
 from firmware_sim.scenario import Scenario, from_dict
@@ -177,8 +178,10 @@ class Host:
             with contextlib.nullcontext() if cut is None else self._cut(agent, cut):
                 report = self.world.teach(running.device, lesson)
                 digest = self._poisoned(agent, running.device, report.task) or report.digest
+                made = [report.digest, digest]
                 return {
                     "task": report.task,
+                    "made": made,
                     "digest": digest,
                     "bytes": report.bytes,
                     "accuracy": round(report.validation_accuracy, 6),
@@ -189,7 +192,7 @@ class Host:
         finally:
             if cut is not None:
                 self._off(agent)
-        return {"why": "power", "struck": self._struck}
+        return {"why": "power", "struck": self._struck}  # the cut has ended what was in the block above
 
     def _poisoned(self, agent: int, device: EdgeDevice, task: str) -> str:
         """Where the agent is one that does so: a head under its good signature whose classes are mixed up; its digest."""
@@ -317,6 +320,15 @@ class Host:
         bank = self._on(agent, epoch).device.bank
         knows = {task: digest for task, digest in bank.current().items() if bank.sound(digest)}
         return {"knows": knows, "problems": bank.verify()}
+
+    def look(self, agent: int, epoch: int, made: dict[str, list[str]], sound: bool) -> Json:
+        """What must hold on any device and does not; and what it has in force."""
+        device = self._on(agent, epoch).device
+        trusted, _ = self.world.trusts(agent)
+        keys = {*trusted.values(), self.world.signer(agent).key}
+        bank = device.bank
+        knows = {task: digest for task, digest in bank.current().items() if sound or bank.sound(digest)}
+        return {"problems": invariants(device, made, keys, sound), "knows": knows}
 
     def corrupt(self, agent: int, epoch: int, seed: int) -> Json:
         """Damage a sector of the bank at rest; a bank that cannot be read any more is begun anew, as its owner would."""

@@ -111,6 +111,7 @@ class Scenario:
     seed: int = 0
     until_s: float = 3600.0
     ends: str = "known"  # as soon as all know all; or "until"
+    at_least_s: float = 0.0  # not before that
     board: str = "raspberry-pi-4"
     boards: dict[str, int] = field(default_factory=dict)  # name -> how many agents, from the last one backwards
     own_boards: dict[str, dict[str, Any]] = field(default_factory=dict)

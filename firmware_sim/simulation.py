@@ -53,6 +53,7 @@ def simulate(
     address: str = "auto",
     threads: int = 0,
     until: float = float("inf"),
+    watched: bool = False,
     heard: Heard = lambda event: None,
     say: Callable[[str], None] = lambda line: None,
     progress: Progress = silent,
@@ -61,7 +62,9 @@ def simulate(
 
     folder: new, empty, or an earlier run's, which it replaces.   cache: folder for features, which are read once.
     workers: local (this process), processes, or ray (address: auto, or of a cluster); count: of them.   until: virtual second
-    to stop at.   heard: called with each event.   Raises ConfigError, DataError.
+    to stop at.   watched: look at the devices after each event.   heard: called with each event.
+
+    Raises ConfigError, DataError.
     """
     began = time.perf_counter()
     image = RomImage.open(rom)
@@ -82,7 +85,7 @@ def simulate(
     ):
         trace.head(_head(scenario, image))
         _provision(pool, world, progress)
-        fleet = Fleet(world, pool, trace, folder / "homes")
+        fleet = Fleet(world, pool, trace, folder / "homes", watched)
         ready = time.perf_counter()
         fleet.start()
         fleet.run(until)
@@ -225,6 +228,7 @@ def _summary(fleet: Fleet, image: RomImage) -> Json:
         "tasks": sorted(fleet.authors()),
         "steps": fleet.steps,
         "messages": fleet.carried,
+        "violations": fleet.violations,
         "bytes": sum(agent.out for agent in agents),
         "per_agent": {
             agent.name: {

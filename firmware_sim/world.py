@@ -225,6 +225,11 @@ class World:
         """From power to the first question."""
         return rates.boot_seconds(self._boards[agent])
 
+    @lru_cache(maxsize=65536)  # noqa: B019
+    def names_of(self, agent: int) -> frozenset[str]:
+        """What an agent's lessons are named."""
+        return frozenset(lesson.name for lesson in self.lessons if lesson.agent == agent)
+
     def number(self, agent: int, name: str) -> int:
         """Of the last lesson of that name of an agent."""
         return max(n for n, lesson in enumerate(self.lessons) if lesson.agent == agent and lesson.name == name)
