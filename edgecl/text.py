@@ -2,7 +2,7 @@
 
 A file, class or task name comes from whoever made it. Printed as it is, it can move the cursor, clear the screen,
 forge a second log line or turn the reading direction around. Every foreign name that reaches a terminal, a log or an
-error message goes through `printable`.
+error message goes through `printable`. Beside it, numbers as people read them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,27 @@ def printable(name: str | PurePath | bytes, limit: int = 240) -> str:
         head = (limit - 1) // 2
         text = text[:head] + "…" + text[len(text) - (limit - 1 - head) :]
     return text
+
+
+def size(count: float) -> str:
+    """Bytes for people: 25.6 kB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 4.2 s, 48 s, 12 min 5 s, 3 h 20 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _safe(character: str) -> bool:

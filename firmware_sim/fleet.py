@@ -54,6 +54,7 @@ class Agent:
     lessons: list[int] = field(default_factory=list)
     cuts: list[tuple[float, float]] = field(default_factory=list)
     orders: set[int] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)  # tasks that a bad sector took
     out: int = 0
     back: int = 0
     sessions: int = 0
@@ -457,6 +458,9 @@ class Fleet:
             self._news(agent, t, source.index)
         for task, digest in fresh:
             self._emit(t, agent, "taken", task=task, digest=digest, **{"from": source.name})
+            if task in agent.lost:
+                agent.lost.discard(task)
+                self._emit(t, agent, "healed", task=task)
         self._set_knows(agent, knows)
         if fresh and agent.index < self._probes:
             self._probe(agent, t)
@@ -525,6 +529,7 @@ class Fleet:
         self._close_everywhere(agent)
         found = self._do("corrupt", arguments, agent)
         lost = sorted(set(agent.knows) - set(found["knows"]))
+        agent.lost.update(lost)
         agent.faults += 1
         agent.epoch += 1
         agent.version += 1

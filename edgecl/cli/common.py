@@ -124,15 +124,6 @@ def progress(every: float = 10.0) -> Iterator[Callable[[str, int, int], None]]:
         yield report
 
 
-def size(count: float) -> str:
-    """Bytes for people: 25.6 kB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
-
-
 def seconds(text: str, option: str) -> float:
     """ "90", "90s" or "2m" in seconds. Raises ConfigError."""
     return _number(text, option, {"": 1, "s": 1, "m": 60, "h": 3600}, "a time such as 90s or 2m")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecl.cli.common import JsonOption, open_device, progress, say, size
+from edgecl.cli.common import JsonOption, open_device, progress, say
 from edgecl.errors import BankCorrupt, ConfigError, EdgeclError
 from edgecl.files import write_whole
-from edgecl.text import printable
+from edgecl.text import printable, size
 from edgecl.types import task_name
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from edgecl.cli.common import (
     progress_lines,
     say,
     seconds,
-    size,
 )
+from edgecl.text import size
 
 
 def learn(

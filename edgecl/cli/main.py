@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from edgecl import __version__, config
-from edgecl.cli import bench, demo, doctor, evaluate, export, heads, infer, learn, peers, serve, share
+from edgecl.cli import bench, demo, doctor, evaluate, export, heads, infer, learn, peers, serve, share, simulate
 from edgecl.errors import EdgeclError
 from edgecl.text import printable
 
@@ -43,6 +43,7 @@ app.command()(evaluate.evaluate)
 app.command()(bench.bench)
 app.command()(doctor.doctor)
 app.command()(demo.demo)
+app.command()(simulate.simulate)
 
 
 def _version(wanted: bool) -> None:

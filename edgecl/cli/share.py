@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgecl.cli.common import JsonOption, RomOption, open_device, say, size
+from edgecl.cli.common import JsonOption, RomOption, open_device, say
 from edgecl.errors import BundleError, ConfigError, TransferError
-from edgecl.text import printable
+from edgecl.text import printable, size
 from edgecl.types import task_name
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecl.text import printable
+from edgecl.text import duration, printable, size
 
 
 @pytest.mark.parametrize("name", ["birds/a b.jpg", "Zürich/猫.png", "दिल्ली.jpg", "👩\u200d🚀.jpg", "a\\b"])
@@ -54,3 +54,10 @@ def test_whatever_comes_prints_on_one_line_within_the_limit(name: str) -> None:
     assert len(shown) <= 60 and len(shown.splitlines()) <= 1
     assert not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in shown)
     shown.encode("utf-8")
+
+
+def test_numbers_for_people_round_before_they_choose_the_unit() -> None:
+    assert [duration(s) for s in (0, 9.94, 9.96, 59.6, 125, 3599.7, 12000)] == [
+        *("0.0 s", "9.9 s", "10 s", "1 min 0 s", "2 min 5 s", "1 h 0 min", "3 h 20 min"),
+    ]
+    assert [size(n) for n in (0, 999, 25_600, 3e6)] == ["0 B", "999 B", "25.6 kB", "3.0 MB"]
