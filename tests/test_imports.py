@@ -34,7 +34,7 @@ BASES = {f"edgecl.{name}.base" for name in ("rom", "heads", "mapping", "learners
 # What heads travel in, how pictures become pixels, how features are compared, and what a head puts into the ROM.
 CHECKS_SEE = BASES | {"edgecl.sharing.bundle", "edgecl.pictures.decode", "edgecl.rom.parity", "edgecl.rom.sockets"}
 EXPORT_SEES = {"types", "errors", "registry", "rom", "pictures", "text"}
-SIMULATOR_SEES = {"device", "errors", "types", "config", "bank", "sharing"}
+SIMULATOR_SEES = {"device", "errors", "types", "config", "bank", "sharing", "judging", "metrics", "space", "streams"}
 LAB = {"edgecl/cli/export.py"}  # the one place in edgecl that knows the lab
 
 # Packages of the extras. A board has none of them, and still every module but these is imported.
