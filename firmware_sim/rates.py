@@ -66,6 +66,11 @@ def answer_seconds(board: Profile, pictures: int) -> float:
     return pictures * (1 / board.pictures_s + (DECODE_S + ANSWER_S) / _speed(board))
 
 
+def scaled(board: Profile, seconds: float) -> float:
+    """Seconds of one core of the reference machine as seconds of a core of that board."""
+    return seconds / _speed(board)
+
+
 def boot_seconds(board: Profile) -> float:
     """Seconds from power to a device that answers."""
     return board.boot_s + COLD_S / _speed(board)

@@ -1,4 +1,4 @@
-"""The SKILL experiment: agents judged as evaluate judges, figures out of a trace, and baselines that are what they say."""
+"""The SKILL experiment: agents judged as evaluate judges, figures out of a trace, baselines that are what they are called."""
 
 from __future__ import annotations
 
@@ -216,16 +216,14 @@ def test_one_averaged_full_step_is_one_step_over_everybody_s_pictures(clouds) ->
     assert np.allclose(average(steps).b, -wrong.mean(0), atol=1e-6)
 
 
-def test_averaging_learns_over_rounds_and_counts_what_it_sends(clouds) -> None:
+def test_averaging_learns_all_tasks_and_counts_what_it_sends(clouds) -> None:
     first = baselines.federated(*clouds, cost, rounds=30, rates=(1.0, 30.0))
-    assert first["joint"] > 0.9
+    assert first["joint"] > 0.9, "the mean knows all tasks, though no agent has seen more than one"
     size = 4 * (9 * 32 + 9)
     assert [row["bytes"] for row in first["curve"][:2]] == [2 * size, 4 * size] and first["bytes"] == 60 * size
     assert first["seconds"] == pytest.approx(30 + 30 * (2e-3 * size + 0.1 * 30 * 5))
     assert first["rate"] == max(first["tried"], key=first["tried"].get)
     assert baselines.federated(*clouds, cost, rounds=30, rates=(1.0, 30.0)) == first
-    slow = baselines.federated(*clouds, cost, rounds=30, rates=(0.1,))["curve"]
-    assert slow[0]["joint"] < slow[-1]["joint"], "later rounds know more than the first"
 
 
 def test_averaging_takes_any_division_of_the_pictures(clouds) -> None:
