@@ -137,7 +137,7 @@ class Fleet:
 
     def start(self) -> None:
         """Switch the agents on, and put down all that is settled from the beginning."""
-        for agent in self._honest():
+        for agent in self.honest():
             self._at(self.world.joins(agent.index), agent.index, lambda t, a=agent: self._boot(a, t, None))  # type: ignore[misc]
             agent.cuts = self.world.power_cuts(agent.index)
             for at, down in agent.cuts:
@@ -274,7 +274,7 @@ class Fleet:
             self._made.setdefault(lesson.name, []).extend(found["made"])
             self._authors[lesson.name] = agent.index, found["digest"]
             agent.knows[lesson.name] = found["digest"]
-            self._behind |= {a.index for a in self._honest() if a.knows.get(lesson.name) != found["digest"]}
+            self._behind |= {a.index for a in self.honest() if a.knows.get(lesson.name) != found["digest"]}
             self._news(agent, t, -1)
             if agent.index < self._probes:
                 self._probe(agent, t)
@@ -498,7 +498,8 @@ class Fleet:
         lacks = any(knows.get(task) != digest for task, (_, digest) in self._authors.items())
         (self._behind.add if lacks else self._behind.discard)(agent.index)
 
-    def _honest(self) -> list[Agent]:
+    def honest(self) -> list[Agent]:
+        """All but the foes."""
         return self.agents[: self.scenario.agents]
 
     def authors(self) -> dict[str, tuple[int, str]]:
@@ -539,7 +540,7 @@ class Fleet:
         self._set_knows(agent, found["knows"])
         for task in lost:
             author, digest = self._authors.get(task, (-1, ""))
-            if author == agent.index and not any(a.knows.get(task) == digest for a in self._honest()):
+            if author == agent.index and not any(a.knows.get(task) == digest for a in self.honest()):
                 del self._authors[task]  # nobody else has it yet: its owner sees that, and has it learned again
                 self._unlearned += 1
                 agent.lessons.append(self.world.number(agent.index, task))
@@ -611,7 +612,7 @@ class Fleet:
         if found["known"]:
             self._emit(t, agent, "revoked", peer=order["who"], tasks=found["tasks"])
             if gone := [task for task in found["tasks"] if self._authors.pop(task, None)]:
-                for one in self._honest():
+                for one in self.honest():
                     self._set_knows(one, one.knows)
                 self._emit(t, agent, "given_up", tasks=gone)  # nobody is waited for to know them any more
         self._set_knows(agent, {task: digest for task, digest in agent.knows.items() if task not in found["tasks"]})
@@ -624,9 +625,13 @@ class Fleet:
                 if self.scenario.orders[number].get("spreads", True) and other.index not in self._outcast:
                     self._at(t, other.index, lambda now, o=other, n=number: self._obey(o, n, now))  # type: ignore[misc]
 
+    def do(self, op: str, arguments: dict[str, Any], agent: Agent) -> Future[Any]:
+        """An operation on one agent."""
+        return self._pool.submit(op, arguments, agent.index, [self._home(agent)])
+
     def _do(self, op: str, arguments: dict[str, Any], agent: Agent) -> Any:
-        """An operation on one agent that takes no virtual time."""
-        return self._pool.submit(op, arguments, agent.index, [self._home(agent)]).result()
+        """One that takes no virtual time."""
+        return self.do(op, arguments, agent).result()
 
     def _home(self, agent: Agent) -> str:
         return str(self._homes / agent.name)

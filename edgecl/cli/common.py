@@ -45,12 +45,12 @@ def out(line: str) -> None:
     print(line, flush=True)
 
 
-def console() -> Console:
-    """Where tables go."""
+def console(err: bool = False) -> Console:
+    """Where tables go; err: what is for the person alone."""
     from rich.console import Console
 
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=WIDTH)
+    found = Console(highlight=False, stderr=err)
+    return found if found.is_terminal else Console(highlight=False, stderr=err, width=WIDTH)
 
 
 def command() -> str:

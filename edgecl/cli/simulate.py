@@ -9,8 +9,19 @@ from typing import Annotated
 
 import typer
 
-from edgecl.cli.common import DeviceOption, JsonOption, RomOption, RuntimeOption, ThreadsOption, configured, out, progress, say
-from edgecl.errors import ConfigError
+from edgecl.cli.common import (
+    DeviceOption,
+    JsonOption,
+    RomOption,
+    RuntimeOption,
+    ThreadsOption,
+    command,
+    configured,
+    console,
+    out,
+    say,
+)
+from edgecl.errors import ConfigError, EdgeclError
 
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?) *(s|min|h)?")
 _UNITS = {"s": 1.0, None: 1.0, "min": 60.0, "h": 3600.0}
@@ -30,7 +41,7 @@ def simulate(
     until: Annotated[str | None, typer.Option("--until", help="Virtual time to stop at, as in 120s, 5min or 2h.")] = None,
     evaluate: Annotated[bool | None, typer.Option("--evaluate/--no-evaluate", help="Let all answer all test pictures.")] = None,
     baselines: Annotated[bool | None, typer.Option("--baselines/--no-baselines", help="Also what others would reach.")] = None,
-    known: Annotated[bool, typer.Option("--list", help="The scenarios there are.")] = False,
+    known: Annotated[bool, typer.Option("--list", help="The scenarios that come with edgecl.")] = False,
     rom: RomOption = None,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
@@ -40,7 +51,7 @@ def simulate(
     """Run the device code of a whole fleet in virtual time: boards, links, faults and foes as the scenario says.
 
     In the folder of the run: trace.jsonl, report.html, report.md, summary.json, and a real home for every device. With
-    --replay, the homes are as they were at --until: EDGECL_HOME=FOLDER/homes/agent-007 edgecl heads ls.
+    --replay, the homes are as they were at --until.
     """
     from edgecl import config
     from firmware_sim import scenario as scenarios
@@ -51,48 +62,51 @@ def simulate(
         return
     if (scenario is None) == (replay is None):
         raise ConfigError(f"name a scenario ({', '.join(scenarios.names())}, or a TOML file), or a trace with --replay")
-    if ray is not None and processes == 1:
-        processes = 2
-    settings = configured(rom=rom, runtime=runtime, device=device, threads=threads)
+    end = _seconds(until) if until else float("inf")
+    if scenario is not None:
+        outer = {"agents": agents, "seed": seed, "board": board, "runtime": runtime, "device": device}
+        inner = {"folder": str(tasks.absolute()) if tasks else None, "source": "folder" if tasks else None, "method": method}
+        chosen = scenarios.load(scenario, **outer, evaluate=evaluate, baselines=baselines, tasks=inner)
+    from firmware_sim import simulation
+    from firmware_sim.analysis import read
     from firmware_sim.live import Live
     from firmware_sim.report import write
+    from firmware_sim.wording import headline
 
-    from firmware_sim.simulation import TRACE, table
-    from firmware_sim.simulation import replay as again
-    from firmware_sim.simulation import simulate as run
-
-    chosen = None
-    if scenario is not None:
-        changes = {"agents": agents, "seed": seed, "board": board, "runtime": runtime, "device": device}
-        folder_ = str(tasks.absolute()) if tasks else None
-        inner = {"folder": folder_, "source": "folder" if tasks else None, "method": method}
-        more = {"evaluate": evaluate, "baselines": baselines, "tasks": inner}
-        chosen = scenarios.load(scenario, **changes, **more)
-    folder = output or Path(f"simulated-{chosen.name}" if chosen else "replayed")
-    end = _seconds(until) if until else float("inf")
-    with Live() as live, progress() as bar:
+    if replay is not None:
+        chosen = simulation.recorded(replay)
+    folder = output or Path("replayed" if replay else f"simulated-{chosen.name}")
+    settings = configured(rom=rom, runtime=runtime, device=device, threads=threads)
+    if ray is not None and processes == 1:
+        processes = 2
+    with Live(chosen.agents, chosen.tasks.count or chosen.agents, console(err=True)) as live:
         how = {
             "rom": Path(settings.rom),
             "cache": config.home() / "cache",
+            "until": end,
             "workers": "ray" if ray else "processes" if processes > 1 else "local",
             "count": processes,
             "address": ray or "auto",
             "threads": settings.threads,
             "heard": live.event,
-            "say": say,
-            "progress": bar,
+            "progress": live.stage,
         }
-        summary = run(chosen, folder, until=end, **how) if chosen else again(replay, folder, end, **how)  # type: ignore[arg-type]
-    for path in write(folder):
-        say(f"wrote {path}")
+        if replay is None:
+            summary = simulation.simulate(chosen, folder, **how)  # type: ignore[arg-type]
+        else:
+            summary = simulation.replay(replay, folder, **how)  # type: ignore[arg-type]
+    written = write(folder)
     if as_json:
         print(json.dumps(summary))
-        return
-    for line in table(summary):
-        out(line)
+    else:
+        for line in headline(read(folder)):
+            out(line)
+    for path in (folder / simulation.TRACE, *written):
+        say(f"wrote {path}")
     if replay is not None:
-        out(f"{replay} was repeated line by line; look at a device: edgecl --home {folder}/homes/agent-000 heads ls")
-    say(f"what happened: {folder / TRACE}")
+        say(f"a device as it was then: {command()} --home {folder / 'homes' / next(iter(summary['per_agent']))} heads ls")
+    if summary["violations"]:
+        raise EdgeclError(f"what must always hold did not: {summary['violations'][0]}. This is a bug in edgecl; keep the trace")
 
 
 def _seconds(text: str) -> float:
