@@ -643,7 +643,7 @@ class EdgeDevice:
     def receiver(self) -> Receiver:
         """This device as what takes bundles in."""
         limit = self.config.collision_limit
-        return Receiver(self.bank, self.trust, self.rom, self.quota, limit, self._known_tasks, self.bundle)
+        return Receiver(self.bank, self.trust, self.rom, self.quota, limit, self._known_tasks, self.bundle, self.config.mapper)
 
     def _known_tasks(self) -> tuple[dict[str, Known], dict[str, tuple[str, ...]]]:
         """What collisions are checked against, and the classes, of each task that this device answers for."""
@@ -655,10 +655,10 @@ class EdgeDevice:
                 continue
             maker = self.trust.newest_key(bundle.signer)
             try:
-                found[task] = collisions.known(bundle, self.bank.sketch(digest), self.rom.width, maker)
+                found[task] = collisions.known(bundle, self.bank.sketch(digest), self.rom.width, maker, self.config.mapper)
             except BundleError as error:  # a sketch that cannot be read is as good as none
                 self._say(f"'{task}': {error}")
-                found[task] = collisions.known(bundle, None, self.rom.width, maker)
+                found[task] = collisions.known(bundle, None, self.rom.width, maker, self.config.mapper)
         return found, {task: self._bundles[digest].head.classes for task, digest in self._tasks.items()}
 
     def merge(self, task: str, other: Bundle) -> Generation:

@@ -74,6 +74,7 @@ class Receiver:
 
     quota: bytes of all bundles, or None.   limit: share of a task's pictures that a new one may take.   known_tasks: the tasks
     that it answers for, and their classes, as they are now.   bundle: reads one from the bank by its digest.
+    mapper: name of the one that serves.
     """
 
     bank: HeadBank
@@ -83,6 +84,7 @@ class Receiver:
     limit: float
     known_tasks: Callable[[], tuple[dict[str, collisions.Known], dict[str, tuple[str, ...]]]]
     bundle: Callable[[str], Bundle]
+    mapper: str
 
     def standing(self) -> Standing:
         """What bundles from elsewhere are judged by, as it is now."""
@@ -235,11 +237,11 @@ def _check(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wi
             continue
         try:
             maker = device.trust.newest_key(bundle.signer)
-            new[one.result.task] = collisions.known(bundle, None, device.rom.width, maker)
+            new[one.result.task] = collisions.known(bundle, None, device.rom.width, maker, device.mapper)
         except EdgeclError as error:
             one.refuse(error)
     limit, current = 1.0 if wishes.anyway else device.limit, device.bank.current()
-    found = collisions.check(there, new, limit, device.rom.width)
+    found = collisions.check(there, new, limit, device.rom.width, device.mapper)
     for one, bundle in candidates:
         task = one.result.task
         if task not in found or one.bundle is None:

@@ -51,6 +51,14 @@ class Gmmc(LocalMapper):
         require(arrays, LAYOUT | more, "a GMMC anchor", BOUNDS | bounds)
 
     @classmethod
+    def draw(cls, arrays: Arrays, n: int, seed: int = 0) -> tuple[Floats, Ints]:
+        """Plain features (n, d) of pictures as an anchor describes them, and the component of each, in turn."""
+        means, logs = (unpack(arrays[k], arrays[f"{k}_step"]) for k in ("means", "log_variances"))
+        groups = np.arange(n) % len(means)
+        z = means[groups] + np.random.default_rng(seed).standard_normal((n, means.shape[1])) * np.exp(logs[groups] / 2)
+        return (np.sign(z) * z * z).astype(np.float32), groups
+
+    @classmethod
     def merge(cls, a: Arrays, b: Arrays, a_counts: Ints, b_counts: Ints, order: Ints) -> dict[str, NDArray[Any]]:
         """All components of both: mixtures add up."""
         both = [name for name in a if name not in ("directions", "directions_step", "limit")]

@@ -82,6 +82,11 @@ class LocalMapper(Mapper):
         self._subspaces = list(anchors.values())
         self._index, self._owner = self._make_index(self._subspaces)
 
+    @classmethod
+    @abstractmethod
+    def draw(cls, arrays: Arrays, n: int, seed: int = 0) -> tuple[Floats, Ints]:
+        """Plain features (n, d) of pictures as an anchor describes them, and the row of its means of each (n,), in turn."""
+
     @abstractmethod
     def _make_index(self, anchors: list[Arrays]) -> tuple[Index, Ints]:
         """The search over all rows of all tasks, and the task (m,) that each row belongs to."""

@@ -17,7 +17,8 @@ PATHS = ("../../peers.toml", "/etc/passwd", "..", "a/../../b", "C:\\x", "con\x00
 
 
 def _own(foe: Foe, rng: random.Random, name: str = "own") -> Bundle:
-    return own_bundle(foe.one(rng), f"{foe.name} {name}"[:60], rng.getrandbits(32))
+    """A sound head of the foe's own, each time of another task."""
+    return own_bundle(foe.one(rng), f"{foe.name[:40]} {name} {rng.getrandbits(32):08x}", rng.getrandbits(32))
 
 
 def _line(foe: Foe, far: Far) -> Line:
@@ -195,13 +196,13 @@ def not_allowed(foe: Foe, far: Far, rng: random.Random) -> None:
     """A task that the victim does not take from this foe: told, and offered under the name of its own heads."""
     data = signed(_own(foe, rng, "forbidden"), foe.signer)
     _line(foe, far).push(data)
-    _line(foe, far).push(data, task=f"{foe.name} own"[:60])
+    _line(foe, far).push(data, task=f"{foe.name[:40]} own")
 
 
 def quota(foe: Foe, far: Far, rng: random.Random) -> None:
     """Forty offers at once, each as large as one may be."""
     true = plain_offer(signed(_own(foe, rng), foe.signer))
-    names = [(f"{foe.name} {n}"[:60], f"{rng.getrandbits(256):064x}") for n in range(40)]
+    names = [(f"{foe.name[:40]} {n}", f"{rng.getrandbits(256):064x}") for n in range(40)]
     _line(foe, far).offer(*(replace(true, task=task, digest=digest, size=MAX_BYTES) for task, digest in names))
 
 

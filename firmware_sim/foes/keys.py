@@ -46,7 +46,7 @@ def stolen_key(foe: Foe, far: Far, rng: random.Random) -> None:
     line = far.line(foe.stolen.key)
     line.say(Ask())
     for data in foe.loot:
-        own = own_bundle(from_bytes(data), f"{foe.name} heir"[:60], rng.getrandbits(32))
+        own = own_bundle(from_bytes(data), f"{foe.name[:40]} heir", rng.getrandbits(32))
         evil = signed(own, foe.stolen, MAX_SEQUENCE - rng.randrange(1000))
         line.push(evil)
         far.line(foe.signer.key).push(evil)

@@ -19,7 +19,8 @@ Lie = Callable[[list[bytes]], Iterable[bytes]]  # the parts of a sound stream ->
 
 
 def _sound(foe: Foe, rng: random.Random) -> bytes:
-    return signed(own_bundle(foe.one(rng), f"{foe.name} stream"[:60], rng.getrandbits(32)), foe.signer, rng.randrange(1, 1000))
+    name = f"{foe.name[:40]} stream {rng.getrandbits(32):08x}"
+    return signed(own_bundle(foe.one(rng), name, rng.getrandbits(32)), foe.signer)
 
 
 def _endless(made: list[bytes]) -> Iterator[bytes]:

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from edgecl.bank.bank import HeadBank
+from edgecl.collisions import Known, check
 from edgecl.device import EdgeDevice
 from edgecl.errors import BankError, BundleError, ConfigError, EdgeclError, Reason
 from edgecl.exchange import pull, share
+from edgecl.mapping.mahalanobis import Mahalanobis
+from edgecl.mapping.sketch import Sketch
 from edgecl.sharing.bundle import Bundle, digest, from_bytes
 from edgecl.sharing.transport.folder import Folder
 from edgecl.sharing.trust import Peer
@@ -121,6 +124,54 @@ def test_a_damaged_sketch_is_as_good_as_none(a: EdgeDevice, b: EdgeDevice, pictu
     assert reason(b.import_bundles([renamed(a, "colours", "twin")])[0].error) is Reason.COLLISION
     b.bank.put("colours", b.export("colours"), "learn", sketch=b"no sketch at all")
     assert reason(b.import_bundles([renamed(a, "colours", "twin")])[0].error) is Reason.COLLISION
+
+
+def test_a_head_that_makes_other_tasks_look_alike_takes_their_pictures_too() -> None:
+    """Its own means lie where no picture does, but its scatter, which all share, hides what two differ in."""
+    width, rng = 64, np.random.default_rng(0)
+
+    def pictures(side: float, sign: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        z = sign * np.ones((60, width)) / 8 + rng.normal(0, 0.05, (60, width))
+        z[:, 0] += side
+        return (np.sign(z) * z * z).astype(np.float32), np.repeat(np.arange(3), 20)
+
+    there = {}
+    for name, side in (("left", -0.15), ("right", 0.15)):
+        features, labels = pictures(side)
+        there[name] = Known(Mahalanobis.anchor(features, labels), Sketch(features, np.full(60, 20, np.float32)), None, "a")
+    honest = Mahalanobis.anchor(*pictures(0, sign=-1))
+    first = np.zeros((1, width), np.int8)
+    first[0, 0] = 127
+    scatter = {"directions": first, "directions_step": np.float32([1 / 127]), "variances": np.float32([1.9])}
+    found = check(there, {"new": Known(honest, None, None, "b")}, 0.1, width)
+    assert found == {"new": {}}
+    found = check(
+        there, {"evil": Known({**honest, **scatter}, None, None, "b"), "new": Known(honest, None, None, "b")}, 0.1, width
+    )
+    assert max(found["evil"].values()) > 0.1 and max(found["new"].values(), default=0) <= 0.1
+    with pytest.raises(BundleError, match="scatter must lie in 0 to 4"):
+        Mahalanobis.check({**honest, **scatter, "variances": np.float32([99])})
+
+
+@pytest.mark.parametrize("learned_here", [True, False])
+def test_an_anchor_for_the_mapper_that_serves_is_not_believed_for_the_other_one(
+    learned_here: bool, a: EdgeDevice, c: EdgeDevice, device, tmp_path: Path, pictures_task
+) -> None:
+    """A foe's anchors need not agree: one that takes nothing by the default mapper, and all by the one of this device."""
+    serving: EdgeDevice = device(tmp_path / "g", threads=1, mapper="gmmc")
+    serving.trust.trust(Peer("a", a.trust.signer.key))
+    serving.trust.trust(Peer("c", c.trust.signer.key))
+    if learned_here:
+        serving.learn("colours", pictures_task["colours"])
+    else:
+        serving.import_bundle(a.export("colours"))
+    other, theirs = from_bytes(a.export("shapes")), from_bytes(a.export("colours")).anchors["gmmc"]
+    greedy = {**theirs, "counts": np.full_like(theirs["counts"], 1e9)}
+    anchors = {"mahalanobis": other.anchors["mahalanobis"], "gmmc": greedy}
+    evil = c.trust.sign(dataclasses.replace(other, task="evil", anchors=anchors)).to_bytes()
+    (found,) = serving.import_bundles([evil])
+    assert reason(found.error) is Reason.COLLISION and found.takes["colours"] > 0.9
+    assert serving.import_bundles([a.export("shapes")])[0].error is None, "an honest one is taken"
 
 
 # -- batches

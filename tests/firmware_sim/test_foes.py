@@ -101,7 +101,7 @@ def test_an_attack_that_succeeds_is_seen(foe: Foe, victim: EdgeDevice, monkeypat
     assert invariants(victim, made, trusted) == []
     monkeypatch.setattr("edgecl.importing.require_sound", lambda bundle: None)
     monkeypatch.setattr("edgecl.sharing.trust._of_time", lambda offer, here, older: None)
-    monkeypatch.setattr("edgecl.collisions.check", lambda there, new, limit, width: {name: {} for name in new})
+    monkeypatch.setattr("edgecl.collisions.check", lambda there, new, *rest: {name: {} for name in new})
     found = run("mix-and-match", foe, victim, 4)
     assert found.changed and any("was changed" in problem for problem in found.problems)
     assert any("none of its authors has made" in problem for problem in invariants(victim, made, trusted))
