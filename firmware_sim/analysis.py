@@ -92,8 +92,8 @@ def read(folder: Path) -> Run:
     )
 
 
-def accuracies(run: Run) -> dict[str, tuple[float, list[float]]]:
-    """Who answers how well without a label: name -> (joint accuracy, its curve over the tasks learned so far, or []).
+def accuracies(run: Run) -> dict[str, tuple[float, list[tuple[float, float]]]]:
+    """Who answers how well without a label: name -> (joint accuracy, its curve [tasks known, joint] in order, or []).
 
     The fleet stands first, as `summary["accuracy"]` says, else as the mean of its `evaluated` events; then the baselines.
     """
@@ -108,9 +108,17 @@ def accuracies(run: Run) -> dict[str, tuple[float, list[float]]]:
         joint = number(values, "joint") if isinstance(values, dict) else None
         if joint is not None:
             curve = values.get("curve")
-            points = [number({"": y}, "") for y in curve] if isinstance(curve, list) else []
-            out[name] = joint, [y for y in points if y is not None] if None not in points else []
+            points = [_point(pair) for pair in curve] if isinstance(curve, list) else []
+            out[name] = joint, sorted(point for point in points if point is not None)
     return out
+
+
+def _point(pair: object) -> tuple[float, float] | None:
+    """Two numbers, if that is what it is."""
+    if not isinstance(pair, list) or len(pair) != 2:
+        return None
+    x, y = (number({"": value}, "") for value in pair)
+    return None if x is None or y is None else (x, y)
 
 
 def confusion(run: Run) -> tuple[list[str], NDArray[np.float64]] | None:

@@ -87,7 +87,7 @@ class Fleet:
             Agent(i, world.names[i], Board(world.profile(i), world.seed("board", i)), random.Random(world.seed("agent", i)))
             for i in range(world.total)
         ]
-        self._heap: list[tuple[float, int, int, Callable[[float], None]]] = []
+        self._heap: list[tuple[float, bool, int, int, Callable[[float], None]]] = []
         self._pushed = 0
         self._meetings: dict[int, Pending] = {}  # by either agent
         self._same: dict[tuple[int, int], tuple[tuple[int, int], list[list[Any]]]] = {}
@@ -99,19 +99,22 @@ class Fleet:
         self._unlearned = len(world.lessons)
         self._down = 0
         self._probes = world.scenario.probes if world.scenario.evaluate else 0
-        self.now = 0.0
+        self.now = self._latest = 0.0
+        self._stop = math.inf  # virtual second at which all is to be left as it is then
         self.steps = 0
         self.carried = 0  # messages
         self.known_at: float | None = None
 
     # -- the heap
 
-    def _at(self, t: float, agent: int, do: Callable[[float], None]) -> None:
+    def _at(self, t: float, agent: int, do: Callable[[float], None], first: bool = False) -> None:
+        """first: before all else that is due at that moment, as power goes: whoever has lost it is not spoken to any more."""
         self._pushed += 1
-        heapq.heappush(self._heap, (t, agent, self._pushed, do))
+        heapq.heappush(self._heap, (t, not first, agent, self._pushed, do))
 
     def run(self, until: float = math.inf) -> None:
         """Go on until virtual second `until`, or until the scenario ends."""
+        self._stop = until
         until = min(until, self.scenario.until_s)
         heap, meetings = self._heap, self._meetings
         while heap or meetings:
@@ -121,19 +124,20 @@ class Fleet:
                 if first.least <= due:
                     self._met(first)
                     continue
-            if due > until:
+            if due > until or due >= self._stop:
                 break
             if self.scenario.ends == "known" and self._all_known():
                 break
-            t, _, _, do = heapq.heappop(heap)
+            t, _, _, _, do = heapq.heappop(heap)
             self.now = t
+            self._latest = max(self._latest, t)
             self.steps += 1
             do(t)
             if not self.steps & 15:
                 self._trace.flush(min([self.now, *(m.start for m in meetings.values())]))
         while meetings:
             self._met(min(meetings.values(), key=lambda m: (m.least, m.a)))
-        self.now = max(self.now, 0.0) if not heap or self.scenario.ends == "known" else min(until, heap[0][0])
+        self.now = max(self.now, self._latest) if self.known_at is not None or not heap else until
 
     def start(self) -> None:
         """Switch the agents on, and put down all that is settled from the beginning."""
@@ -141,7 +145,7 @@ class Fleet:
             self._at(self.world.joins(agent.index), agent.index, lambda t, a=agent: self._boot(a, t, None))  # type: ignore[misc]
             agent.cuts = self.world.power_cuts(agent.index)
             for at, down in agent.cuts:
-                self._at(at, agent.index, lambda t, a=agent, d=down: self._power_cut(a, t, d))  # type: ignore[misc]
+                self._at(at, agent.index, lambda t, a=agent, d=down: self._power_cut(a, t, d), first=True)  # type: ignore[misc]
             for kind, at in self.world.other_faults(agent.index):
                 self._at(at, agent.index, lambda t, a=agent, k=kind: getattr(self, f"_{k}")(a, t))  # type: ignore[misc]
         for number, lesson in enumerate(self.world.lessons):
@@ -234,13 +238,15 @@ class Fleet:
             return
         except BrownOut as gone:
             agent.learning, agent.free = number, t + seconds
-            self._at(t + gone.after, agent.index, partial(self._brown_out, agent, gone.off))
+            self._at(t + gone.after, agent.index, partial(self._brown_out, agent, gone.off), first=True)
             return
         agent.learning, agent.free, epoch = number, t + seconds, agent.epoch
         going = next((at for at, _ in agent.cuts if t <= at < t + seconds), None)
         keeping = self.world.keep_seconds(agent.index)
         if going is not None and going < t + seconds - keeping:
             return  # nothing of it reaches the flash; it is learned again after the cut
+        if t + seconds > self._stop:
+            return  # it is still at it when the run is stopped
         cut = None if going is None else self.world.seed("cut", agent.index, going)
         arguments = self.on(agent) | {"now": t + seconds, "offset": agent.offset, "lesson": number, "cut": cut}
         future = self._pool.submit("learn", arguments, agent.index, [self._home(agent)])
@@ -336,7 +342,7 @@ class Fleet:
         if until <= t:
             return False
         quality = self.world.quality(a.index, b.index)
-        ends = [(until, "")] if until < math.inf else []
+        ends = [(at, "") for at in (until, self._stop) if at < math.inf]
         ends += [(at, agent.name) for agent in (a, b) for at, _ in agent.cuts if at > t]
         seed = self.world.seed("line", a.index, b.index, t)
         pair = (a.index, b.index)
@@ -371,6 +377,7 @@ class Fleet:
         del self._meetings[pending.a], self._meetings[pending.b]
         a, b, found = self.agents[pending.a], self.agents[pending.b], pending.future.result()
         t = found["end"]
+        self._latest = max(self._latest, t)
         gone = found["broken"][1] if found["broken"] else ""
         if "knows" in found:
             for agent, other, knows in ((a, b, found["knows"][0]), (b, a, found["knows"][1])):
@@ -401,7 +408,7 @@ class Fleet:
         try:
             agent.board.write(written)
         except FlashWornOut:
-            self._at(t, agent.index, lambda now: self._power_cut(agent, now, math.inf, "flash_worn_out"))
+            self._at(t, agent.index, lambda now: self._power_cut(agent, now, math.inf, "flash_worn_out"), first=True)
 
     def _repeat(self, a: Agent, b: Agent, t: float, line: Line, log: list[list[Any]]) -> None:
         """They met before and nothing has changed on either side: the same bytes go over the line as when they last met."""
@@ -430,11 +437,12 @@ class Fleet:
         for agent in (a, b):
             agent.sessions += 1
             agent.free = end
+            self._latest = max(self._latest, end)
             if agent.board.on:
                 try:
                     agent.board.spend(end - start, "radio")
                 except BrownOut as empty:
-                    self._at(end, agent.index, partial(self._brown_out, agent, empty.off))
+                    self._at(end, agent.index, partial(self._brown_out, agent, empty.off), first=True)
         if found["broken"]:
             self._emit(end, a, "broken", peer=b.name, why=f"power of {gone}" if gone else "line", seconds=round(end - start, 6))
             return
@@ -516,7 +524,7 @@ class Fleet:
             return False
         if self._unlearned or self._down or self._meetings or self._orders_due or self._behind - self._outcast - self._gone:
             return False
-        self.known_at = self.now
+        self.known_at = self._latest
         return True
 
     # -- faults

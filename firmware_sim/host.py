@@ -41,7 +41,7 @@ from firmware_sim.skill import examine, score_digests
 from firmware_sim.world import World
 
 _SOON = 300.0  # virtual seconds: a power cut that is nearer may come inside the bank
-OPEN = 128  # devices that are kept open; each holds its heads and a few files
+OPEN = 64  # devices that are kept open; each holds its heads and a few files
 CACHE_MB = 2048  # of the features that all devices share
 STEPS = 400  # of SQLite's machine, about, while a bundle is taken in
 EPOCH = 1_767_225_600.0  # what the clocks of boards say at virtual second 0: 2026-01-01

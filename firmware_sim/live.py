@@ -43,6 +43,7 @@ class Live:
         self._speed = (self._began, 0, 0.0)  # real second, events by then, events a second before
         self._screen: Any = None
         self._do: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "scenario": self._begin,
             "learned": self._gain,
             "taken": self._gain,
             "healed": self._gain,
@@ -65,6 +66,11 @@ class Live:
             self._last.append(event)
         if not self._terminal:
             self._maybe_say()
+
+    def _begin(self, event: Mapping[str, Any]) -> None:
+        """The first line says how many tasks there will be."""
+        if isinstance(tasks := event.get("tasks"), int) and 0 <= tasks <= 100_000:
+            self.tasks, self.knowing = tasks, [self.agents] + [0] * tasks
 
     def stage(self, name: str, done: int, total: int) -> None:
         """What is being done outside of virtual time, such as learning or evaluating; gone when all of it is done."""

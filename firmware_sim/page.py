@@ -183,11 +183,10 @@ def _accuracy(run: Run) -> list[str]:
     answers = accuracies(run)
     if not answers:
         return []
-    longest = max((len(curve) for _, curve in answers.values()), default=0) or 2
+    longest = max((x for _, curve in answers.values() for x, _ in curve), default=2.0)
     series = []
     for i, (name, (joint, curve)) in enumerate(answers.items()):
-        ys = curve if len(curve) > 1 else [joint, joint]
-        xs = range(1, len(ys) + 1) if len(curve) > 1 else (1, longest)
+        xs, ys = zip(*curve, strict=True) if len(curve) > 1 else ((1, longest), (joint, joint))
         style = STYLES[i % len(STYLES)] + ("" if len(curve) > 1 else " flat")
         series.append((f"{printable(name, 40)} ({joint:.3f})", xs, ys, style))
     return [

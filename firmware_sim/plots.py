@@ -60,7 +60,7 @@ def draw(run: Run, folder: Path) -> list[Path]:
         for name, (joint, curve) in answers.items():
             label = _plain(f"{name} ({joint:.3f})")
             if curve:
-                axes.plot(range(1, len(curve) + 1), curve, marker=".", label=label)
+                axes.plot(*zip(*curve, strict=True), marker=".", label=label)
             else:
                 axes.axhline(joint, linestyle=":", label=label, color=axes._get_lines.get_next_color())
         axes.set_xlabel("tasks learned")

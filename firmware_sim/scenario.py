@@ -64,7 +64,7 @@ class Network:
     degree: int = 4  # of random
     side_m: float = 200.0  # of moving: the square they walk in
     range_m: float = 40.0
-    speed_m_s: float = 1.4
+    speed_m_s: float = 1.5  # at most
     latency_ms: float = 5.0
     mbit_s: float = 0.0  # 0: what the slower of the two boards' radios gives
     loss: float = 0.0  # share of packets

@@ -91,7 +91,7 @@ def simulate(
         Pool(workers, "firmware_sim.host:Host", settings, count, cluster=cluster) as pool,
         Trace(folder / TRACE, note) as trace,
     ):
-        trace.head(_head(scenario, image))
+        trace.head(_head(world, image))
         _provision(pool, world, progress)
         fleet = Fleet(world, pool, trace, folder / "homes", watched)
         ready = time.perf_counter()
@@ -156,7 +156,7 @@ def replay(
     def compare(event: Event) -> None:
         nonlocal over
         heard(event)
-        over = over or event["event"] == "end" or event.get("t", 0.0) > until
+        over = over or event["event"] == "end" or event.get("t", 0.0) >= until - 2e-6  # times are rounded
         if over or differs or event["event"] == "scenario":
             return
         then = next(lines, None)
@@ -188,9 +188,15 @@ def _prepare(folder: Path) -> None:
         raise ConfigError(f"{folder} cannot be made: {error.strerror}; name another folder with -o") from error
 
 
-def _head(scenario: Scenario, image: RomImage) -> Event:
-    versions = {"edgecl": __version__, "numpy": np.__version__, "python": platform.python_version()}
-    return {"event": "scenario", "format": FORMAT, "rom_id": image.rom_id, "versions": versions, "scenario": scenario.to_dict()}
+def _head(world: World, image: RomImage) -> Event:
+    return {
+        "event": "scenario",
+        "format": FORMAT,
+        "rom_id": image.rom_id,
+        "tasks": len(world.last_lessons),
+        "versions": {"edgecl": __version__, "numpy": np.__version__, "python": platform.python_version()},
+        "scenario": world.scenario.to_dict(),
+    }
 
 
 def _read(world: World, rom: Path, cache: Path, threads: int, progress: Progress) -> None:

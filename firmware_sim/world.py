@@ -59,7 +59,7 @@ class World:
         n = self.scenario.network
         known: dict[str, dict[str, object]] = {
             "random": {"degree": n.degree},
-            "moving": {"side_m": n.side_m, "range_m": n.range_m, "speed_m_s": n.speed_m_s},
+            "moving": {"side_m": n.side_m, "range_m": n.range_m, "slowest_m_s": n.speed_m_s / 3, "fastest_m_s": n.speed_m_s},
             "late_joiner": {"at_s": n.joins_at_s},
         }
         return topology.make(n.topology, self.honest, self.seed("topology"), **known.get(n.topology, {}))

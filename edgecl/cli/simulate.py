@@ -79,7 +79,7 @@ def simulate(
     settings = configured(rom=rom, runtime=runtime, device=device, threads=threads)
     if ray is not None and processes == 1:
         processes = 2
-    with Live(chosen.agents, chosen.tasks.count or chosen.agents, console(err=True)) as live:
+    with Live(chosen.agents, 0, console(err=True)) as live:
         how = {
             "rom": Path(settings.rom),
             "cache": config.home() / "cache",

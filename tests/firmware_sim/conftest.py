@@ -123,7 +123,7 @@ def write_run(
     events.sort(key=lambda event: event["t"])
     head = {"event": "scenario", "name": topology, "agents": agents, "seed": seed}
     (folder / "trace.jsonl").write_text("".join(json.dumps(event) + "\n" for event in (head, *events)), encoding="utf-8")
-    curve = [0.97 - 0.005 * j for j in range(len(task))]
+    curve = [[j + 1, 0.97 - 0.005 * j] for j in range(len(task))]
     share = [[20 if i == j else int((i + j) % 7 == 0) for j in range(len(task))] for i in range(len(task))]
     summary = {
         "scenario": topology,
@@ -152,10 +152,10 @@ def write_run(
             }
             for i, a in enumerate(name)
         },
-        "accuracy": {"joint": curve[-1], "oracle": 0.96, "mapper": 0.94, "curve": curve, "confusion": share, "tasks": task},
+        "accuracy": {"joint": curve[-1][1], "oracle": 0.96, "mapper": 0.94, "curve": curve, "confusion": share, "tasks": task},
         "baselines": {
-            "one sequential learner": {"joint": curve[-1], "curve": curve},
-            "one shared head": {"joint": 0.21, "curve": [0.97 / (1 + 0.25 * j) for j in range(len(task))]},
+            "one sequential learner": {"joint": curve[-1][1], "curve": curve},
+            "one shared head": {"joint": 0.21, "curve": [[j + 1, 0.97 / (1 + 0.25 * j)] for j in range(len(task))]},
             "federated averaging": {"joint": 0.62},
             "no sharing": {"joint": 0.068},
         },

@@ -237,7 +237,10 @@ def test_figures_of_a_summary_are_not_trusted_for_their_shape(make_run: MakeRun)
         "per_agent": {"agent-000": 3, "x": {"energy_j": "much", "board": 7}},
         "accuracy": {"joint": 0.5, "confusion": [[1], [1, 2]]},
     }
-    odd |= {"baselines": {"a": None, "b": {"joint": True}, "c": {"joint": 0.4, "curve": [1, None]}}, "virtual_s": "long"}
+    odd |= {
+        "baselines": {"a": None, "b": {"joint": True}, "c": {"joint": 0.4, "curve": [1, None, [2, "x"], [1, 2, 3]]}},
+        "virtual_s": "long",
+    }
     (folder / "summary.json").write_text(json.dumps(odd))
     report.write(folder)
     run = analysis.read(folder)
