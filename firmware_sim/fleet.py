@@ -547,17 +547,24 @@ class Fleet:
         (self._damaged.discard if found["lost"] else self._damaged.add)(agent.index)
         self._set_knows(agent, found["knows"])
         for task in lost:
-            author, digest = self._authors.get(task, (-1, ""))
-            if author == agent.index and not any(a.knows.get(task) == digest for a in self.honest()):
-                del self._authors[task]  # nobody else has it yet: its owner sees that, and has it learned again
-                self._unlearned += 1
-                agent.lessons.append(self.world.number(agent.index, task))
+            self._relearn(task, t)
         self._set_knows(agent, found["knows"])
         self._watch(agent)
         self._next_lesson(agent, t)
         gap = self.scenario.network.gossip_s
         self._at(t + agent.rng.random() * gap, agent.index, lambda now, e=agent.epoch: self._gossip(agent, now, e))  # type: ignore[misc]
         self._wake(agent, t)
+
+    def _relearn(self, task: str, t: float) -> None:
+        """Where nobody has a head any more, its author's owner sees that, and has it learned again."""
+        author, digest = self._authors.get(task, (-1, ""))
+        if author < 0 or any(agent.knows.get(task) == digest for agent in self.honest()):
+            return
+        del self._authors[task]
+        self._unlearned += 1
+        owner = self.agents[author]
+        owner.lessons.append(self.world.number(author, task))
+        self._at(t, author, lambda now: self._next_lesson(owner, now))
 
     def _clock_jump(self, agent: Agent, t: float) -> None:
         agent.offset = agent.rng.choice([-1.7e9, -86_400.0, 3_600.0, 3.2e8])

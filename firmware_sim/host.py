@@ -208,7 +208,7 @@ class Host:
         victim = self._on(agent, epoch).device
         loot = tuple(victim.bank.get(d) for d in victim.bank.current().values() if victim.bank.sound(d))
         who = Foe(self.world.names[foe], self.world.signer(foe), loot)
-        outcome = None
+        outcome, before = None, set(victim.bank.verify())
         if loot and name in possible(who, victim):
             outcome = run_attack(name, who, victim, seed)
         return {
@@ -216,8 +216,8 @@ class Host:
             "refused": outcome.refused if outcome else "",
             "bytes": outcome.bytes_sent if outcome else 0,
             "took": [list(pair) for pair in outcome.taken] if outcome else [],
-            "problems": list(outcome.problems) if outcome else [],
-            "knows": victim.bank.current(),
+            "problems": [line for line in outcome.problems if line not in before] if outcome else [],
+            "knows": {task: digest for task, digest in victim.bank.current().items() if victim.bank.sound(digest)},
         }
 
     def meet(

@@ -297,12 +297,13 @@ class HeadBank:
 
     # -- changing
 
-    def next_sequence(self, signer: str) -> int:
-        """A number that this device has never signed with, higher than all before it. What is not used is lost."""
+    def next_sequence(self, signer: str, above: int = 0) -> int:
+        """A number that this device has never signed with, higher than all before it and than `above`. Unused, it is lost."""
         with self._transaction() as db:
             ((last,),) = self._all("SELECT coalesce(max(sequence), 0) FROM accepted WHERE signer = ?", signer)
-            db.execute("INSERT OR REPLACE INTO accepted VALUES (?, '', '', ?, '')", (signer, last + 1))
-            return int(last) + 1
+            number = max(int(last), above) + 1
+            db.execute("INSERT OR REPLACE INTO accepted VALUES (?, '', '', ?, '')", (signer, number))
+            return number
 
     def put(
         self,

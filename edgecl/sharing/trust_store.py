@@ -16,12 +16,13 @@ from edgecl.files import sync_folder, write_whole
 from edgecl.registry import check
 from edgecl.rom.image import RomImage
 from edgecl.sharing import peers, signing, succession
-from edgecl.sharing.bundle import Bundle, digest, from_bytes
+from edgecl.sharing.bundle import MAX_SEQUENCE, Bundle, digest, from_bytes
 from edgecl.sharing.succession import Succession
 from edgecl.sharing.transport import tls
 from edgecl.sharing.trust import Offer, Peer, Seen, Standing, judge
 from edgecl.text import printable
 
+_LAST = "identity.sequence"  # holds the last number that this device has signed with
 _BEGUN = "identity.rotating"  # holds the key that is being replaced, until the heads are signed with the new one
 
 
@@ -130,8 +131,20 @@ class TrustStore:
     def sign(self, bundle: Bundle) -> Bundle:
         """The bundle under this device's signature, with its next number; whose it was before is told by its provenance."""
         signer = self.signer
-        numbered = replace(bundle, signer=signer.key, sequence=self._bank.next_sequence(signer.key), signature="")
+        numbered = replace(bundle, signer=signer.key, sequence=self._next_number(), signature="")
         return replace(numbered, signature=signer.sign(numbered.unsigned_digest()))
+
+    def _next_number(self) -> int:
+        """The next number to sign with. It is noted beside the key too: others remember the numbers of a bank that was lost."""
+        path, noted = self.home / _LAST, 0
+        with contextlib.suppress(OSError, ValueError):
+            noted = int(path.read_bytes()[:20])
+        number = self._bank.next_sequence(self.own_key, noted if noted < MAX_SEQUENCE >> 8 else 0)
+        try:
+            write_whole(path, b"%d\n" % number)
+        except OSError as error:
+            raise IdentityError(f"{path} cannot be written: {error.strerror}; nothing was signed") from error
+        return number
 
     # -- deciding
 

@@ -20,6 +20,7 @@ from edgecl.errors import BundleError, ConfigError, EdgeclError, IdentityError, 
 from edgecl.sharing import peers, signing
 from edgecl.sharing.bundle import MAX_SEQUENCE, digest, from_bytes
 from edgecl.sharing.trust import Peer
+from edgecl.sharing.trust_store import TrustStore
 from firmware_sim.faults import count, cut_at_call, read_only
 
 
@@ -325,3 +326,20 @@ def test_a_power_cut_while_a_bank_is_taken_up_loses_nothing(tmp_path: Path) -> N
         with HeadBank(path) as bank:
             assert bank.current().keys() == {"birds"} and bank.verify() == [] and bank.next_sequence("k") == 1
     assert died > 50
+
+
+def test_a_device_that_has_lost_its_bank_signs_with_no_number_again(a: EdgeDevice, tmp_path: Path) -> None:
+    """Else what it learns next would be refused elsewhere as older than what it had learned before."""
+    bundle = replace(from_bytes(a.export(a.tasks[0])), signature="")
+    last = max(a.trust.sign(bundle).sequence for _ in range(3))
+    noted = a.home / "identity.sequence"
+    home = tmp_path / "lost"
+    home.mkdir()
+    for name in ("identity.pem", "identity.pub", noted.name):
+        shutil.copy2(a.home / name, home / name)
+    with HeadBank(home / "bank.sqlite") as bank:
+        store = TrustStore(home, bank)
+        assert store.sign(bundle).sequence == last + 1
+        for nonsense in (b"", b"x", b"-7\n", b"9" * 30, b"\xff"):
+            (home / noted.name).write_bytes(nonsense)
+            assert last + 1 < store.sign(bundle).sequence < last + 8
