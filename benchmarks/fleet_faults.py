@@ -75,12 +75,16 @@ def main() -> None:
         seen[f"{event['event']} {kind}".strip()] += event["event"] not in QUIET
 
     for seed in range(first, end):
-        done = simulate(
-            scenario(seed), place / "run", rom=asked.rom, cache=place / "cache", threads=1, watched=True, heard=heard
-        )
-        if done["violations"] or done["known_at_s"] is None:
+        try:
+            done = simulate(
+                scenario(seed), place / "run", rom=asked.rom, cache=place / "cache", threads=1, watched=True, heard=heard
+            )
+            wrong = done["violations"][:2] or ("" if done["known_at_s"] is not None else "not all know all")
+        except Exception as error:  # of any kind: a device must not fail so, whatever happens to it
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong:
             bad += 1
-            print(f"seed {seed}: {done['violations'][:2] or 'not all know all'}", flush=True)
+            print(f"seed {seed}: {wrong}", flush=True)
         if not (seed + 1) % 500:
             print(f"{seed + 1 - first} runs, {bad} bad, {time.perf_counter() - began:.0f} s", flush=True)
     shutil.rmtree(place)

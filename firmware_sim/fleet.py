@@ -256,6 +256,9 @@ class Fleet:
             kept = future.result()
             agent.struck = agent.index in kept.get("struck", ())
             self._made.setdefault(lesson.name, []).extend(kept.get("made", ()))
+            if "digest" in kept:  # it lies in the bank, though nobody was told: the power goes just then
+                self._set_knows(agent, {**agent.knows, lesson.name: kept["digest"]})
+                agent.version += 1
 
     def _learned(self, agent: Agent, t: float, number: int, epoch: int, future: Future[Any], seconds: float) -> None:
         if agent.epoch != epoch or agent.learning != number:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgecl.bank.bank import HeadBank
 from edgecl.device import EdgeDevice
 from edgecl.errors import EdgeclError, TransferError
 from edgecl.judging import Plugged
@@ -217,7 +218,7 @@ class Host:
             "bytes": outcome.bytes_sent if outcome else 0,
             "took": [list(pair) for pair in outcome.taken] if outcome else [],
             "problems": [line for line in outcome.problems if line not in before] if outcome else [],
-            "knows": {task: digest for task, digest in victim.bank.current().items() if victim.bank.sound(digest)},
+            "knows": self._sound(victim.bank),
         }
 
     def meet(
@@ -264,7 +265,7 @@ class Host:
         outcome["struck"] = self._struck
         if outcome["broken"] or outcome["given"] or outcome["taken"]:  # who dies after a commit cannot tell of it
             outcome["knows"] = [
-                {} if agent in self._struck else one.device.bank.current()
+                {} if agent in self._struck else self._sound(one.device.bank)
                 for one, agent in zip((near, far), (a, b), strict=True)
             ]
         if outcome["broken"]:
@@ -318,17 +319,19 @@ class Host:
     def inspect(self, agent: int, epoch: int) -> Json:
         """Which tasks it has in force that are sound, by digest; what `edgecl heads verify` says of the bank."""
         bank = self._on(agent, epoch).device.bank
-        knows = {task: digest for task, digest in bank.current().items() if bank.sound(digest)}
-        return {"knows": knows, "problems": bank.verify()}
+        return {"knows": self._sound(bank), "problems": bank.verify()}
+
+    @staticmethod
+    def _sound(bank: HeadBank) -> dict[str, str]:
+        """Task -> digest of the heads in force that can be read."""
+        return {task: digest for task, digest in bank.current().items() if bank.sound(digest)}
 
     def look(self, agent: int, epoch: int, made: dict[str, list[str]], sound: bool) -> Json:
         """What must hold on any device and does not; and what it has in force."""
         device = self._on(agent, epoch).device
         trusted, _ = self.world.trusts(agent)
         keys = {*trusted.values(), self.world.signer(agent).key}
-        bank = device.bank
-        knows = {task: digest for task, digest in bank.current().items() if sound or bank.sound(digest)}
-        return {"problems": invariants(device, made, keys, sound), "knows": knows}
+        return {"problems": invariants(device, made, keys, sound), "knows": self._sound(device.bank)}
 
     def corrupt(self, agent: int, epoch: int, seed: int) -> Json:
         """Damage a sector of the bank at rest; a bank that cannot be read any more is begun anew, as its owner would."""

@@ -71,6 +71,7 @@ CREATE TABLE IF NOT EXISTS sketches (
 ) STRICT;
 PRAGMA user_version = 3;
 """
+_RESTORE = "Restore a copy, or move it away to start afresh"
 _SHRINK_PAGES = 128  # that `gc` gives back at once: about 0.5 MB, and as much of the log meanwhile
 _NO_ROOM_FOR_INDEX = (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_WRITE)
 _RESERVE = 1 << 20  # bytes that `put` leaves free on the disk: `gc` needs some to free more
@@ -198,8 +199,7 @@ class HeadBank:
 
     def current(self) -> dict[str, str]:
         """Task -> digest of the bundle in force, by task name."""
-        sql = "SELECT task, digest FROM current JOIN generations USING (task, number) WHERE in_force ORDER BY task"
-        return dict(self._all(sql))
+        return self._words("digest")
 
     def get(self, digest: str) -> bytes:
         """The bundle of that digest, checked against it. Raises BankCorrupt when it was damaged on the disk."""
@@ -229,8 +229,15 @@ class HeadBank:
 
     def actions(self) -> dict[str, str]:
         """Task -> the action that brought the generation in force, such as "learn", "import" or "opinion"."""
-        sql = "SELECT task, action FROM current JOIN generations USING (task, number) WHERE in_force ORDER BY task"
-        return dict(self._all(sql))
+        return self._words("action")
+
+    def _words(self, column: str) -> dict[str, str]:
+        """Task -> what its generation in force has in that column. Raises BankCorrupt where that is no text."""
+        sql = f"SELECT task, {column} FROM current JOIN generations USING (task, number) WHERE in_force ORDER BY task"
+        rows = self._all(sql)
+        if not all(isinstance(word, str) for row in rows for word in row):
+            raise BankCorrupt(f"the bank {self.path} is damaged (a {column} is no text). {_RESTORE}")
+        return dict(rows)
 
     def sketch(self, digest: str) -> bytes | None:
         """What was put beside that bundle; None where there is nothing, or nothing sound: a sketch can be done without."""
@@ -492,6 +499,5 @@ class HeadBank:
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL):
                 raise BankBusy(f"another process is writing to {bank}; {outcome}. Try again when it is done") from error
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "UTF-8" in str(error).upper():
-                advice = "Restore a copy, or move it away to start afresh"
-                raise BankCorrupt(f"{bank} is damaged ({error}); {outcome}. {advice}") from error
+                raise BankCorrupt(f"{bank} is damaged ({error}); {outcome}. {_RESTORE}") from error
             raise BankError(f"{bank} failed: {error}; {outcome}") from error

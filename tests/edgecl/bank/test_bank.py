@@ -576,3 +576,21 @@ def test_folder_that_is_gone_is_an_error_with_a_sentence(bank, path):
     shutil.rmtree(path.parent)
     with pytest.raises(BankError, match=r"bank\.sqlite.*nothing was changed"):
         bank.put("birds", b"1", "learn")
+
+
+@pytest.mark.parametrize("column", ["digest", "action"])
+def test_damage_that_leaves_a_number_where_a_word_was_is_told(tmp_path: Path, column: str) -> None:
+    """As a bad sector does that SQLite itself does not notice."""
+    path = tmp_path / "bank.sqlite"
+    with HeadBank(path) as bank:
+        bank.put("birds", b"bundle", "learn")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET sql = replace(sql, ') STRICT', ')')")
+        db.commit()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA foreign_keys = OFF")
+        db.execute(f"UPDATE generations SET {column} = CAST(x'07' AS BLOB)")
+        db.commit()
+    with HeadBank(path) as bank, pytest.raises(BankCorrupt, match="is no text"):
+        bank.current() if column == "digest" else bank.actions()
