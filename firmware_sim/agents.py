@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,9 +24,10 @@ def seeded_signer(*words: object) -> Signer:
     return Signer(Ed25519PrivateKey.from_private_bytes(secret))
 
 
-def provision(home: Path, own: Signer, trusted: Mapping[str, str], revoked: Mapping[str, str]) -> None:
+def provision(home: Path, rom: Path, own: Signer, trusted: Mapping[str, str], revoked: Mapping[str, str]) -> None:
     """Make the home. trusted, revoked: peer's name -> key. Nothing is synced: a run that is cut off is begun anew."""
     home.mkdir(parents=True, exist_ok=True)
+    (home / "config.toml").write_text(f"rom = {json.dumps(str(rom))}\n")
     path = home / KEY_FILE
     path.write_bytes(own.to_pem())
     path.chmod(0o600)

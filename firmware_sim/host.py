@@ -165,7 +165,7 @@ class Host:
         for agent in agents_:
             own = self.world.signer(agent)
             trusted, revoked = self.world.trusts(agent)
-            agents.provision(self.home(agent), own, trusted, revoked)
+            agents.provision(self.home(agent), self.rom.image.folder.absolute(), own, trusted, revoked)
         return {}
 
     def learn(self, agent: int, epoch: int, now: float, offset: float, lesson: int, cut: int | None = None) -> Json:
