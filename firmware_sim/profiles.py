@@ -76,7 +76,7 @@ def profile(name: str) -> Profile:
 
 
 def profile_from(name: str, table: Mapping[str, Any]) -> Profile:
-    """A user's board: the table [board.NAME] of a scenario, `base` and what differs from it.
+    """A user's board: the table [own_boards.NAME] of a scenario, `base` and what differs from it.
 
     Raises UnknownName for a base or a key that there is not, with the nearest known one, and ConfigError for a value out of
     range.

@@ -30,6 +30,7 @@ from firmware_sim.foes.attacks import ATTACKS
 from firmware_sim.line import Quality
 from firmware_sim.scenario import Scenario
 from firmware_sim.synthetic import TaskFeatures, feature_tasks, synthetic_tasks
+from firmware_sim.views import Selected
 
 _KEPT = 150_000  # bytes of a bundle, about, while nobody knows how large it becomes
 
@@ -147,7 +148,8 @@ class World:
         count = t.count or self.honest
         if t.source == "features":
             return feature_tasks(count, self._width, t.classes, t.per_class, seed=self.seed("tasks"))
-        return synthetic_tasks(count, t.classes, t.per_class, seed=self.seed("tasks"))
+        drawn = synthetic_tasks(count, t.classes, t.per_class, seed=self.seed("tasks"))
+        return [_fewer(task, t.most) for task in drawn]
 
     @cached_property
     def lessons(self) -> list[Assignment]:
@@ -296,5 +298,4 @@ def _fewer(task: TaskPictures, most: int) -> TaskPictures:
         turn[label] = turn.get(label, 0) + 1
         rounds.append((turn[label], row))
     rows = sorted(row for _, row in sorted(rounds)[:most])
-    train, labels = (tuple(of[row] for row in rows) for of in (task.train, task.train_labels))
-    return replace(task, train=train, train_labels=labels)
+    return replace(task, train=Selected(task.train, tuple(rows)), train_labels=tuple(task.train_labels[row] for row in rows))
