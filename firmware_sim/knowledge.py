@@ -28,6 +28,7 @@ FIELDS: Mapping[str, Mapping[str, type]] = {  # what is read below; anything els
     "fault": {"kind": str},
     "attack": {"kind": str, "victim": str},
     "revoked": {"peer": str, "tasks": list},
+    "given_up": {"tasks": list},
     "evaluated": {"joint": float},
     "end": {"knows": dict},
 }
@@ -101,6 +102,7 @@ class Knowledge:
 def knowledge(trace: Iterable[Mapping[str, Any]], agents: Iterable[str] = ()) -> Knowledge:
     """Who knew which task when. agents: those known besides, as one that never did anything is in no trace."""
     names, foes = set(agents), set()
+    given_up: set[str] = set()  # tasks of an author whose trust was taken back: nobody is to know them
     authors: dict[str, dict[str, str]] = defaultdict(dict)  # task -> author -> its latest digest
     made: set[str] = set()  # every digest that somebody learned
     learned: dict[str, float] = {}
@@ -143,6 +145,8 @@ def knowledge(trace: Iterable[Mapping[str, Any]], agents: Iterable[str] = ()) ->
             changes.append((t, agent, "", True))
         elif name == "revoked":
             lose(t, agent, event["tasks"])
+        elif name == "given_up":
+            given_up.update(task for task in event["tasks"] if isinstance(task, str))
         elif name == "attack":
             foes.add(agent)
         elif name == "end":
@@ -152,7 +156,7 @@ def knowledge(trace: Iterable[Mapping[str, Any]], agents: Iterable[str] = ()) ->
 
     honest = sorted(names - foes)
     makers = {task: by.keys() - foes for task, by in authors.items()}
-    tasks = sorted((task for task in learned if makers[task]), key=lambda task: (learned[task], task))
+    tasks = sorted((task for task in learned if makers[task] and task not in given_up), key=lambda task: (learned[task], task))
     latest = {task: {authors[task][maker] for maker in makers[task]} for task in tasks}
     shape = len(honest), len(tasks)
     arrived, settled = np.full(shape, math.inf), np.full(shape, math.inf)
