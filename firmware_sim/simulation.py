@@ -29,10 +29,10 @@ from edgecl.text import printable
 from edgecl.workers.base import Cluster
 from edgecl.workers.pool import Pool
 from firmware_sim.experiment import compared, outcome
-from firmware_sim.fleet import Fleet
 from firmware_sim.host import CACHE_MB
 from firmware_sim.scenario import Scenario, from_dict
 from firmware_sim.trace import Event, Trace, read
+from firmware_sim.troubles import TroubledFleet
 from firmware_sim.world import World
 
 TRACE, SUMMARY = "trace.jsonl", "summary.json"
@@ -93,7 +93,7 @@ def simulate(
     ):
         trace.head(_head(world, image))
         _provision(pool, world, progress)
-        fleet = Fleet(world, pool, trace, folder / "homes", watched)
+        fleet = TroubledFleet(world, pool, trace, folder / "homes", watched)
         ready = time.perf_counter()
         fleet.start()
         fleet.run(until)
@@ -221,7 +221,7 @@ def _provision(pool: Pool, world: World, progress: Progress) -> None:
         progress("making homes", min(done * _TOGETHER, world.total), world.total)
 
 
-def _evaluate(fleet: Fleet, trace: Trace, progress: Progress) -> None:
+def _evaluate(fleet: TroubledFleet, trace: Trace, progress: Progress) -> None:
     """Every live agent answers all test pictures, and its heads' scores are compared with their authors'."""
     live = [agent for agent in fleet.honest() if not agent.off]
     prints: dict[str, str] = {}
@@ -234,7 +234,7 @@ def _evaluate(fleet: Fleet, trace: Trace, progress: Progress) -> None:
         progress("every agent answers every test picture", done, len(live))
 
 
-def _summary(fleet: Fleet, image: RomImage) -> Json:
+def _summary(fleet: TroubledFleet, image: RomImage) -> Json:
     world, scenario = fleet.world, fleet.scenario
     agents = fleet.honest()
     return {
