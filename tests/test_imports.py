@@ -38,6 +38,7 @@ EXPORT_SEES = {"types", "errors", "registry", "rom", "pictures", "text"}
 SIMULATOR_SEES = {
     *("types", "errors", "registry", "config", "text", "files", "rom", "streams", "metrics", "pictures", "heads", "mapping"),
     *("space", "bank", "sharing", "workers", "device", "evaluate", "judging", "learning", "peering", "exchange", "importing"),
+    "bench",
 }
 # The one place in edgecl that knows the lab, and the one that knows the simulator.
 LAB, FLEET = "edgecl/cli/export.py", "edgecl/cli/simulate.py"
