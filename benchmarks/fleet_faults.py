@@ -5,8 +5,8 @@
 Each run is three or four devices that learn two tasks each other's way: power cuts at any moment, inside their banks too; bad
 sectors, clocks that jump, lines that lose and break, and in every third run a hostile device. After each event the devices it
 concerned must hold nothing but what their authors have made, answer with nothing of anybody revoked, and still have every head
-that they ever said they had; at the end all must know all, but for tasks that devices have refused because they look like others.
-A seed that fails is printed with what did not hold.
+that they ever said they had; at the end all must know all, but for tasks that devices have refused as too like others. A seed
+that fails is printed with what did not hold.
 """
 
 from __future__ import annotations
