@@ -276,6 +276,7 @@ class EdgeDevice:
             budget=None if budget is None else budget - (read - started),
             checkpoint=self._checkpoint(name),
             resume=resume,
+            clock=self._stopwatch,
         )
         seen = Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept))
         fitted = self._fit(seen, method, config, session, max_bytes, {"reading": read - started}, len(skipped))
@@ -306,7 +307,7 @@ class EdgeDevice:
             raise ConfigError(f"'{name}': max_bytes must be above 0, got {max_bytes}")
         config = learning.settings(method, recipe=recipe, seed=seed, false_reject=self.config.class_false_reject)
         _ = self.trust.signer
-        session = Session(progress=progress, say=self._say, checkpoint=self._checkpoint(name))
+        session = Session(progress=progress, say=self._say, checkpoint=self._checkpoint(name), clock=self._stopwatch)
         sound = dataclasses.replace(task, name=name, features=task.features.astype(np.float32, copy=False), labels=labels)
         report = self.keep(self._fit(sound, method, config, session, max_bytes, {}, 0), max_bytes)
         progress("learning the head", 1, 1)

@@ -87,7 +87,7 @@ def read(folder: Path) -> Run:
         knowledge=knowledge(events, per_agent if isinstance(per_agent, dict) else ()),
         traffic=traffic(events),
         troubles=faults(events),
-        evaluated={event["agent"]: event for event in events if event["event"] == "evaluated"},
+        evaluated={event["agent"]: event for event in events if event["event"] == "evaluated" and event.get("last", True)},
         end=max((number(event, "t") or 0.0 for event in events), default=0.0),
     )
 

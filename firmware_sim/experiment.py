@@ -30,11 +30,11 @@ def outcome(world: World, events: Sequence[Event], tasks: Sequence[str], live: S
     method = world.scenario.tasks.method
     alone = sum(
         rates.learn_seconds(board, method, len(lesson.train), len(lesson.classes)) + world.keep_seconds(0)
-        for lesson in world.last_lessons.values()
+        for lesson in world.lessons
         if lesson.name in tasks
     )
     found = skill.figures(events, live, tasks, alone)
-    judged = {event["agent"]: event for event in events if event["event"] == "evaluated"}
+    judged = {event["agent"]: event for event in events if event["event"] == "evaluated" and event.get("last")}
     last = [judged[agent] for agent in live if agent in judged]
     out: Json = {key: found[key] for key in ("time_to_knowledge", "sequential", "speed_up", "bound", "of_bound", "of_tasks")}
     out["forgetting"] = found["forgetting"]

@@ -95,7 +95,7 @@ class PowerCut:
     def __init__(self, flash: Flash, step: int) -> None:
         self._flash, self._step = flash, step
         self.struck, self.steps = False, 0
-        self._copy = _aside(flash.home)
+        self._copy = set_aside(flash.home)
 
     def __enter__(self) -> PowerCut:
         shutil.rmtree(self._copy, ignore_errors=True)
@@ -139,7 +139,7 @@ class PowerCut:
 
 def put_back(home: Path) -> None:
     """Put what a power cut has left in place of the home. Nobody may have its bank open, in any process."""
-    copy = _aside(home)
+    copy = set_aside(home)
     home.mkdir(parents=True, exist_ok=True)
     for entry in _entries(home):
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
@@ -148,7 +148,8 @@ def put_back(home: Path) -> None:
     copy.rmdir()
 
 
-def _aside(home: Path) -> Path:
+def set_aside(home: Path) -> Path:
+    """Where a power cut leaves what is to be put back."""
     return home.with_name(f".{home.name}-cut")
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from firmware_sim.board import BrownOut, FlashWornOut, OutOfMemory
+from firmware_sim.board import Activity, BrownOut, FlashWornOut, OutOfMemory
 from firmware_sim.ledger import RETRY, Agent, Ledger, Pending
 from firmware_sim.line import Broken, Line
 
@@ -35,7 +35,8 @@ class Fleet(Ledger):
                     continue
             if due > until or due >= self._stop:
                 break
-            if self.scenario.ends == "known" and self._all_known():
+            if self._all_known() and self.scenario.ends == "known":
+                until = self._latest
                 break
             t, _, _, _, do = heapq.heappop(heap)
             self.now = t
@@ -46,14 +47,17 @@ class Fleet(Ledger):
                 self._trace.flush(min([self.now, *(m.start for m in meetings.values())]))
         while meetings:
             self._met(min(meetings.values(), key=lambda m: (m.least, m.a)))
-        self.now = max(self.now, self._latest) if self.known_at is not None or not heap else until
+        self._all_known()
+        self.now = max(self.now, self._latest, until if heap else 0.0)
 
     def _boot(self, agent: Agent, t: float, since: float | None) -> None:
         agent.off = False
         agent.free = t + self.world.boot_seconds(agent.index) if since is not None else t
+        agent.charged = t
         if since is not None:
             self._down -= 1
             agent.board.restart()
+            self._work(agent, t, self.world.boot_seconds(agent.index))
             self._emit(t, agent, "boot", down_s=round(t - since, 3))
         if agent.lessons and agent.learning is None:
             self._at(agent.free, agent.index, lambda t: self._next_lesson(agent, t))
@@ -75,13 +79,14 @@ class Fleet(Ledger):
         if agent.struck:
             agent.struck = False
             self._close_everywhere(agent)
-            left = self._do("restore", self.on(agent), agent)["knows"]
+            left = self.do("restore", self.on(agent), agent, aside=True).result()["knows"]
             for task in self.world.names_of(agent.index) & left.keys():
                 self._made.setdefault(task, []).append(left[task])  # kept just before the power went; nobody was told
             self._require_kept(agent, t, left)
             self._set_knows(agent, left)
             agent.version += 1
         self._watch(agent)
+        self._idle(agent, t)
         agent.board.on = False
         self._emit(t, agent, "fault", kind=kind, down_s=round(down, 3) if down < math.inf else None)
         if down < math.inf:
@@ -89,9 +94,23 @@ class Fleet(Ledger):
             self._at(t + down, agent.index, lambda now: self._boot(agent, now, t))
         else:
             self._gone.add(agent.index)
+            self._unlearned -= len(agent.lessons)
 
-    def _brown_out(self, agent: Agent, off: float, t: float) -> None:
-        self._power_cut(agent, t, off, "brown_out")
+    def _work(self, agent: Agent, t: float, seconds: float, how: Activity = "busy") -> bool:
+        """Its board draws what that takes; False where it gives in meanwhile, and power goes."""
+        agent.charged = max(agent.charged, t + seconds)
+        if not agent.board.on:
+            return False
+        try:
+            agent.board.spend(seconds, how)
+        except BrownOut as gone:
+            self._at(t + gone.after, agent.index, partial(self._brown_out, agent, gone.off, agent.epoch), first=True)
+            return False
+        return True
+
+    def _brown_out(self, agent: Agent, off: float, epoch: int, t: float) -> None:
+        if agent.epoch == epoch:
+            self._power_cut(agent, t, off, "brown_out")
 
     def _wear(self, agent: Agent, t: float, written: int) -> None:
         """Its flash has taken so many bytes."""
@@ -120,7 +139,6 @@ class Fleet(Ledger):
         self._emit(t, agent, "learn_start", task=lesson.name, method=self.scenario.tasks.method, pictures=len(lesson.train))
         try:
             agent.board.require_ram(self.scenario.tasks.method, len(lesson.train), len(lesson.classes))
-            agent.board.spend(seconds, "busy")
         except OutOfMemory as error:
             agent.faults += 1
             self._unlearned -= 1
@@ -128,12 +146,11 @@ class Fleet(Ledger):
             self._emit(t, agent, "learn_failed", task=lesson.name, why=str(error))
             self._at(t, agent.index, lambda now: self._next_lesson(agent, now))
             return
-        except BrownOut as gone:
-            agent.learning, agent.free = number, t + seconds
-            self._at(t + gone.after, agent.index, partial(self._brown_out, agent, gone.off), first=True)
-            return
         agent.learning, agent.free, epoch = number, t + seconds, agent.epoch
         going = next((at for at, _ in agent.cuts if t <= at < t + seconds), None)
+        self._idle(agent, t)
+        if not self._work(agent, t, min(seconds, (going or math.inf) - t)):
+            return
         keeping = self.world.keep_seconds(agent.index)
         if going is not None and going < t + seconds - keeping:
             return  # nothing of it reaches the flash; it is learned again after the cut
@@ -236,7 +253,7 @@ class Fleet(Ledger):
         pair = (a.index, b.index)
         same = self._same.get(pair)
         if same is not None and same[0] == (a.version, b.version):
-            self._repeat(a, b, t, Line(quality, t, seed, ends), same[1])
+            self._repeat(a, b, t, Line(quality, t, seed, ends), same[1], same[2])
             return True
         arguments = {
             "a": a.index,
@@ -274,7 +291,7 @@ class Fleet(Ledger):
                 else:
                     self._now_knows(agent, t, knows, other)
         elif found["again"] is not None:
-            self._same[a.index, b.index] = (a.version, b.version), found["again"]
+            self._same[a.index, b.index] = (a.version, b.version), found["again"], found["known"]
         for name, task, reason in found["refused"]:
             who, other = (a, b) if name == a.name else (b, a)
             self._emit(t, who, "refused", task=task, reason=reason, **{"from": other.name})
@@ -291,7 +308,7 @@ class Fleet(Ledger):
         self._wake(b, t)
         self._watch(a, b)
 
-    def _repeat(self, a: Agent, b: Agent, t: float, line: Line, log: list[list[Any]]) -> None:
+    def _repeat(self, a: Agent, b: Agent, t: float, line: Line, log: list[list[Any]], known: int) -> None:
         """They met before and nothing has changed on either side: the same bytes go over the line as when they last met."""
         gone, broken = "", None
         try:
@@ -302,12 +319,13 @@ class Fleet(Ledger):
                     line.carry(way, size)
         except Broken as end:
             broken, gone = [end.at, end.who], end.who
-        found = {"given": [], "taken": [], "known": len(a.knows), "broken": broken}
+        found = {"given": [], "taken": [], "known": known, "broken": broken}
         self._account(a, b, t, line.now, line.bytes["out"], line.bytes["in"], found, gone)
         self.carried += len(log)
         if broken is None and (a.orders or b.orders):
             self._also(a, b, line.now)
-        a.hot = max(0, a.hot - 1)
+        if broken is None:
+            a.hot = max(0, a.hot - 1)
         self._wake(a, line.now)
         self._wake(b, line.now)
 
@@ -319,11 +337,8 @@ class Fleet(Ledger):
             agent.sessions += 1
             agent.free = end
             self._latest = max(self._latest, end)
-            if agent.board.on:
-                try:
-                    agent.board.spend(end - start, "radio")
-                except BrownOut as empty:
-                    self._at(end, agent.index, partial(self._brown_out, agent, empty.off), first=True)
+            self._idle(agent, start)
+            self._work(agent, start, end - start, "radio")
         if found["broken"]:
             self._emit(end, a, "broken", peer=b.name, why=f"power of {gone}" if gone else "line", seconds=round(end - start, 6))
             return

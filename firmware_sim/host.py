@@ -52,11 +52,12 @@ Json = dict[str, Any]
 
 @dataclass
 class Running:
-    """A device that is on. now: what its clock says."""
+    """A device that is on."""
 
     device: EdgeDevice
     flash: Flash
     epoch: int
+    clock: list[float]  # one number: what its clock says
     station: SimulatedStation
     inbox: Inbox
     dealt: dict[str, Dealt] = field(default_factory=dict)
@@ -98,7 +99,6 @@ class Host:
         self.world = World(self.scenario, self.rom.width)
         self._running: OrderedDict[int, Running] = OrderedDict()
         self._profiles = {i: self.world.profile(i) for i in range(self.world.total)}
-        self._now = 0.0
         self._tests: list[Task] | None = None
         self._plugged: Plugged = {}
         self._struck: list[int] = []  # agents whose power went inside their bank, in this operation
@@ -109,21 +109,23 @@ class Host:
         """The folder that an agent's device lives in."""
         return self.run / "homes" / self.world.names[agent]
 
-    def _on(self, agent: int, epoch: int, now: float = 0.0, offset: float = 0.0) -> Running:
-        """The device, switched on; one whose files were changed under it since (another epoch) is started anew."""
-        self._now = EPOCH + now + offset
+    def _on(self, agent: int, epoch: int, now: float | None = None, offset: float = 0.0) -> Running:
+        """The device, switched on; one whose files were changed under it since (another epoch) is started anew.
+
+        now, offset: virtual second, and how far its clock is wrong; None leaves it where it stands.
+        """
         found = self._running.get(agent)
         if found is not None and found.epoch != epoch:
             self._off(agent)
             found = None
         if found is None:
             home = self.home(agent)
-            flash = Flash(home, self.world.flash_bytes(agent))
+            flash, clock = Flash(home, self.world.flash_bytes(agent)), [EPOCH]
             device = EdgeDevice(
                 home,
                 rom=self.rom,
                 cache=self.cache,
-                clock=lambda: self._now,
+                clock=lambda: clock[0],
                 stopwatch=lambda: 0.0,
                 disk=flash,
                 feature_cache_mb=CACHE_MB,
@@ -131,9 +133,11 @@ class Host:
                 threads=self.rom.threads,
             )
             station = SimulatedStation(device, self.world.names[agent], self._profiles[agent])
-            found = self._running[agent] = Running(device, flash, epoch, station, inbox(device))
+            found = self._running[agent] = Running(device, flash, epoch, clock, station, inbox(device))
             while len(self._running) > OPEN:
                 self._off(next(iter(self._running)))
+        if now is not None:
+            found.clock[0] = EPOCH + now + offset
         self._running.move_to_end(agent)
         return found
 
@@ -253,8 +257,8 @@ class Host:
             near_end = self.world.names[agent] in soon
             one.station.cut = partial(self._cut, agent, seed) if near_end else contextlib.nullcontext
         try:
-            self._converse(near, far, names, line, log, outcome, "given")
-            self._converse(far, near, names[::-1], line, log, outcome, "taken")
+            self._converse(near, far, names, line, log, outcome, False)
+            self._converse(far, near, names[::-1], line, log, outcome, True)
         except Broken as broken:
             outcome["broken"] = [broken.at, broken.who]
         finally:
@@ -284,18 +288,18 @@ class Host:
         line: Line,
         log: list[tuple[str, int]],
         outcome: Json,
-        word: str,
+        back: bool,
     ) -> None:
         """`near` gives; what became of it is noted. Raises Broken."""
         responder = Responder(far.station, far.inbox, near.device.trust.own_key, far.dealt)
-        link = Link(line, names[0], responder, far.device.trust.own_key, names[1], log)
+        link = Link(line, names[0], responder, far.device.trust.own_key, names[1], log, back)
         try:
             link.connect()
             for done in give(near.device, link, station=near.station):
                 if done.state == "shared":
-                    outcome[word].append([done.task, done.digest])
+                    outcome["taken" if back else "given"].append([done.task, done.digest])
                 elif done.state == "known":
-                    outcome["known"] += 1
+                    outcome["known"] += not back
                 elif done.state != "older":
                     outcome["refused"].append([names[1], done.task, done.reason or done.state])
         except PowerLost:
@@ -311,9 +315,9 @@ class Host:
     def _again(self, near: Running, far: Running, names: Sequence[str]) -> list[list[Any]]:
         """What goes over the line when the two meet once more with nothing new: as long as that is so, always the same."""
         log: list[tuple[str, int]] = []
-        for one, other, who in ((near, far, names), (far, near, names[::-1])):
+        for one, other, who, back in ((near, far, names, False), (far, near, names[::-1], True)):
             line = Line(Quality(0.0, 1e12), 0.0, 0, [])
-            self._converse(one, other, who, line, log, {"given": [], "taken": [], "refused": [], "known": 0}, "given")
+            self._converse(one, other, who, line, log, {"given": [], "taken": [], "refused": [], "known": 0}, back)
         return [list(entry) for entry in log]
 
     def inspect(self, agent: int, epoch: int) -> Json:

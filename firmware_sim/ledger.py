@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import math
 import random
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecl.workers.pool import Pool
-from firmware_sim.board import Board
+from firmware_sim.board import Board, BrownOut
+from firmware_sim.flash import set_aside
 from firmware_sim.trace import Trace
 from firmware_sim.world import World
 
@@ -48,6 +50,7 @@ class Agent:
     cuts: list[tuple[float, float]] = field(default_factory=list)
     orders: set[int] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)  # tasks that a bad sector took
+    charged: float = 0.0  # virtual second up to which its board has drawn energy
     out: int = 0
     back: int = 0
     sessions: int = 0
@@ -83,10 +86,11 @@ class Ledger:
         self._heap: list[tuple[float, bool, int, int, Callable[[float], None]]] = []
         self._pushed = 0
         self._meetings: dict[int, Pending] = {}  # by either agent
-        self._same: dict[tuple[int, int], tuple[tuple[int, int], list[list[Any]]]] = {}
+        # Of pairs that met without news: their versions then, what goes over the line when they meet again, heads known.
+        self._same: dict[tuple[int, int], tuple[tuple[int, int], list[list[Any]], int]] = {}
         self._authors: dict[str, tuple[int, str]] = {}  # task -> agent, digest
         self._behind: set[int] = set()  # agents that lack a head of those
-        self._orders_due = len(world.scenario.orders)
+        self._orders_due = set(range(len(world.scenario.orders)))  # that have not gone round yet
         self._outcast: set[int] = set()  # agents whose trust was taken back
         self._gone: set[int] = set()  # agents that never come back
         self._unlearned = len(world.lessons)
@@ -96,7 +100,7 @@ class Ledger:
         self._stop = math.inf  # virtual second at which all is to be left as it is then
         self.steps = 0
         self.carried = 0  # messages
-        self.known_at: float | None = None
+        self.known_at: float | None = None  # since when all know all, at the end
 
     def _at(self, t: float, agent: int, do: Callable[[float], None], first: bool = False) -> None:
         """first: before all else that is due at that moment, as power goes: whoever has lost it is not spoken to any more."""
@@ -151,7 +155,7 @@ class Ledger:
     def _probe(self, agent: Agent, t: float) -> None:
         """Let it answer all test pictures now: how a device gets on that learns of ever more tasks."""
         found = self._do("evaluate", self.on(agent) | {"prints": {}}, agent)
-        self._emit(t, agent, "evaluated", **found)
+        self._emit(t, agent, "evaluated", last=False, **found)
 
     def _set_knows(self, agent: Agent, knows: dict[str, str]) -> None:
         agent.knows = dict(knows)
@@ -166,22 +170,35 @@ class Ledger:
         """Task -> index of the agent that learned it, and digest of what it made last."""
         return dict(sorted(self._authors.items()))
 
+    def made(self) -> set[str]:
+        """Tasks that somebody has learned at some time."""
+        return {task for task, digests in self._made.items() if digests}
+
     def on(self, agent: Agent) -> dict[str, Any]:
         """What an operation is told of an agent."""
         return {"agent": agent.index, "epoch": agent.epoch}
 
     def _all_known(self) -> bool:
         """Whether every honest agent is on and knows every head that was learned, and nothing is to be learned or ordered."""
-        if self.now < self.scenario.at_least_s:
-            return False
-        if self._unlearned or self._down or self._meetings or self._orders_due or self._behind - self._outcast - self._gone:
-            return False
-        self.known_at = self._latest
-        return True
+        lacking = self._unlearned or self._down or self._meetings or self._behind - self._outcast - self._gone
+        if lacking:
+            self.known_at = None
+        elif self.known_at is None:
+            self.known_at = self._latest
+        return not lacking and not self._orders_due and self.now >= self.scenario.at_least_s
 
-    def do(self, op: str, arguments: dict[str, Any], agent: Agent) -> Future[Any]:
-        """An operation on one agent."""
-        return self._pool.submit(op, arguments, agent.index, [self._home(agent)])
+    def _idle(self, agent: Agent, t: float) -> None:
+        """Its board has drawn what a board draws that does nothing, from when it was last at work until t."""
+        if t > agent.charged:
+            if agent.board.on:
+                with contextlib.suppress(BrownOut):  # an empty battery is met when there is work for it
+                    agent.board.spend(t - agent.charged, "idle")
+            agent.charged = t
+
+    def do(self, op: str, arguments: dict[str, Any], agent: Agent, aside: bool = False) -> Future[Any]:
+        """An operation on one agent. aside: also on what a power cut has left of it."""
+        homes = [self._home(agent), *([str(set_aside(self._homes / agent.name))] if aside else [])]
+        return self._pool.submit(op, arguments, agent.index, homes)
 
     def _do(self, op: str, arguments: dict[str, Any], agent: Agent) -> Any:
         """One that takes no virtual time."""

@@ -22,11 +22,15 @@ class PowerLost(BaseException):
 class Link(Channel):
     """From the agent `near` to the `far` responder.
 
-    key: that the far device proves.   log: gets (way, bytes) of all that is carried.   Raises TransferError where the line
+    key: that the far device proves.   log: gets (way, bytes) of all that is carried.   back: it leads from the end that did not
+    open the line, so that ways are told the other way round.   Raises TransferError where the line
     breaks or the far end loses power, PowerLost where the near end does.
     """
 
-    def __init__(self, line: Line, near: str, far: Responder, key: str, where: str, log: list[tuple[str, int]]) -> None:
+    def __init__(
+        self, line: Line, near: str, far: Responder, key: str, where: str, log: list[tuple[str, int]], back: bool = False
+    ) -> None:
+        self._ways = {"out": "in", "in": "out"} if back else {"out": "out", "in": "in"}
         self._line, self._near, self._far, self.key, self.where, self._log = line, near, far, key, where, log
         self.broken: Broken | None = None
 
@@ -87,6 +91,7 @@ class Link(Channel):
         return PeerRefused(f"{self.where} says no: {error}", printable(str(getattr(error, "reason", ""))))
 
     def _carry(self, way: str, size: int) -> None:
+        way = self._ways[way]
         self._log.append((way, size))
         self._through(lambda: self._line.carry(way, size))
 

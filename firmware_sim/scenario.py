@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from edgecl.errors import ConfigError
-from edgecl.registry import check
+from edgecl.registry import METHODS, check
 from edgecl.text import printable
 from firmware_sim.foes.attacks import ATTACKS
 
@@ -57,6 +57,26 @@ class Tasks:
 
 
 @dataclass(frozen=True)
+class Partition:
+    """From one virtual second until another, agents of different groups cannot meet. Agents in no group are one together."""
+
+    from_s: float
+    until_s: float
+    groups: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the fleet's owner types in at one device; it goes round with the contacts of the devices."""
+
+    at_s: float
+    who: str  # agent whose trust is taken back
+    at: str  # agent at which it is typed in
+    do: str = "revoke"
+    spreads: bool = True
+
+
+@dataclass(frozen=True)
 class Network:
     """How agents reach one another."""
 
@@ -74,7 +94,7 @@ class Network:
     awake_s: float = 0.0  # of each `duty_s`; 0: the radio is always on
     duty_s: float = 60.0
     joins_at_s: float = 60.0  # of late_joiner
-    partitions: tuple[dict[str, Any], ...] = ()  # {from_s, until_s, groups = [[0, 1], [2, 3]]}
+    partitions: tuple[Partition, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,7 +144,7 @@ class Scenario:
     network: Network = field(default_factory=Network)
     faults: Faults = field(default_factory=Faults)
     foes: Foes = field(default_factory=Foes)
-    orders: tuple[dict[str, Any], ...] = ()  # {at_s, do = "revoke", who = agent, at = agent, spreads = true}
+    orders: tuple[Order, ...] = ()
 
     def __post_init__(self) -> None:
         t, n, f = self.tasks, self.network, self.foes
@@ -136,20 +156,27 @@ class Scenario:
             check("attack", ATTACKS, attack)
         check("end", ("known", "until"), self.ends)
         check("trust", ("neighbours", "all"), n.trust)
-        if not 1 <= self.agents <= 100_000:
-            raise ConfigError(f"agents must lie between 1 and 100,000, got {self.agents}")
-        if not 0 <= n.loss < 0.9 or n.latency_ms <= 0 or n.gossip_s <= 0 or n.mbit_s < 0:
-            raise ConfigError(
-                f"[network]: loss must lie in 0..0.9, latency_ms and gossip_s above 0, mbit_s not below 0; got {n.loss}, "
-                f"{n.latency_ms}, {n.gossip_s}, {n.mbit_s}"
-            )
-        if not 0 <= n.awake_s <= n.duty_s:
-            raise ConfigError(f"[network]: awake_s ({n.awake_s}) must not exceed duty_s ({n.duty_s})")
-        if not 0 < self.until_s < 1e9 or not 0 <= self.seed < 2**63:
-            raise ConfigError(f"until_s must lie in 0..1e9 and seed in 0..2^63, got {self.until_s} and {self.seed}")
-        rates = self.faults.power_cuts_per_hour, self.faults.corrupt_sectors_per_hour, self.faults.clock_jumps_per_hour
-        if min(*rates, self.faults.down_s) < 0 or max(rates) > 3600:
-            raise ConfigError(f"[faults]: rates must lie in 0..3600 an hour, and down_s not below 0; got {rates}")
+        for attack in f.attacks:
+            check("attack", ATTACKS, attack)
+        check("method", METHODS, t.method)
+        for order in self.orders:
+            check("order", ("revoke",), order.do)
+        least, most = (2, 2_000) if n.topology in ("mesh", "moving", "late_joiner") else (2, 100_000)
+        least = 3 if n.topology == "random" else least
+        if not least <= self.agents <= most:
+            raise ConfigError(f"agents must lie between {least} and {most:,} for the topology {n.topology}, got {self.agents}")
+        _within("[network]", n, latency_ms=(1e-6, 1e6), loss=(0, 0.89), gossip_s=(1e-3, 1e9), mbit_s=(0, 1e6))
+        _within("[network]", n, awake_s=(0, n.duty_s), duty_s=(1e-3, 1e9), joins_at_s=(0, 1e9), eager=(0, 1000))
+        _within("the scenario", self, until_s=(1e-6, 1e9), seed=(0, 2**63 - 1), at_least_s=(0, 1e9), probes=(0, 1000))
+        rates = dict.fromkeys(("power_cuts_per_hour", "corrupt_sectors_per_hour", "clock_jumps_per_hour"), (0.0, 3600.0))
+        _within("[faults]", self.faults, **rates, down_s=(0, 1e9), full_flash_agents=(0, self.agents), full_flash_kb=(64, 1e9))
+        _within("[foes]", f, count=(0, 1000), period_s=(1e-3, 1e9), rounds=(0, 1e6), poisoned=(0, self.agents))
+        _within("[tasks]", t, count=(0, 100_000), classes=(2, 1000), per_class=(3, 100_000), most=(0, 1e9), steps=(1, 1000))
+        _within("[tasks]", t, agents_per_task=(1, 100_000), step_s=(0, 1e9), arrival_s=(0, 1e9), alpha=(1e-6, 1e6))
+        for order in self.orders:
+            _within("[[orders]]", order, at_s=(0, 1e9))
+        if min(self.boards.values(), default=0) < 0:
+            raise ConfigError(f"boards says how many agents have each kind, got {self.boards}")
         if t.source == "folder" and not t.folder:
             raise ConfigError(
                 'a fleet needs something to learn: [tasks] folder = "FOLDER", --tasks FOLDER, or source = "synthetic"'
@@ -159,6 +186,13 @@ class Scenario:
         """Plain JSON values, that `from_dict` takes."""
         out: dict[str, Any] = _plain(dataclasses.asdict(self))
         return out
+
+
+def _within(where: str, of: Any, **bounds: tuple[float, float]) -> None:
+    """Raise ConfigError for a field of `of` that lies outside of its bounds."""
+    for name, (least, most) in bounds.items():
+        if not least <= getattr(of, name) <= most:
+            raise ConfigError(f"{where}: {name} must lie between {least:g} and {most:g}, got {getattr(of, name)}")
 
 
 def _plain(value: Any) -> Any:
@@ -196,6 +230,8 @@ def load(word: str, **changes: Any) -> Scenario:
     values.setdefault("name", path.stem)
     for key, value in changes.items():
         if isinstance(value, Mapping):
+            if not isinstance(values.get(key, {}), dict):
+                raise ConfigError(f"{printable(path)}: {key} must be a table")
             values[key] = {**values.get(key, {}), **{k: v for k, v in value.items() if v is not None}}
         elif value is not None:
             values[key] = value
@@ -217,6 +253,9 @@ def _made(cls: Any, values: Mapping[str, Any], where: str) -> Any:
             hint = f"; did you mean '{near[0]}'?" if near else f". Known: {', '.join(hints)}"
             raise ConfigError(f"{where}: unknown key '{printable(key, 60)}'{hint}")
         found[key] = _typed(hints[key], value, f"{where}: {key}")
+    needed = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
+    if lacking := [name for name in needed if name not in found]:
+        raise ConfigError(f"{where}: {lacking[0]} is not said")
     return cls(**found)
 
 
@@ -233,9 +272,16 @@ def _typed(wanted: Any, value: Any, where: str) -> Any:
     if wanted is float:
         if value is None:
             return math.inf
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-            raise ConfigError(f"{where} must be a number, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1e18 < value <= math.inf:
+            raise ConfigError(f"{where} must be a number, got {printable(repr(value), 60)}")
         return float(value)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} must be a table")
+        inner = get_args(wanted)[1]
+        return {key: one if inner is Any else _typed(inner, one, f"{where}.{printable(key, 60)}") for key, one in value.items()}
+    if wanted is int and isinstance(value, int) and abs(value) > 2**63:
+        raise ConfigError(f"{where} must be a smaller number")
     if isinstance(value, bool) != (wanted is bool) or not isinstance(value, origin):
         raise ConfigError(f"{where} must be {origin.__name__}, got {type(value).__name__} {value!r}")
     return value

@@ -38,7 +38,7 @@ from firmware_sim.world import World
 TRACE, SUMMARY = "trace.jsonl", "summary.json"
 FORMAT = 1  # of the trace
 _TOGETHER = 64  # homes that one operation makes
-_FOR_FIGURES = {"learn_start", "learned", "taken", "revoked", "session", "evaluated"}
+_FOR_FIGURES = {"learn_start", "learned", "taken", "revoked", "session", "evaluated", "fault"}
 
 Json = dict[str, Any]
 Heard = Callable[[Event], None]
@@ -70,6 +70,7 @@ def simulate(
     began = time.perf_counter()
     image = RomImage.open(rom)
     world = World(scenario, image.features)
+    _ = world.lessons  # what cannot be learned is said before an earlier run is taken away
     _prepare(folder)
     _read(world, rom, cache, threads, progress)
     settings = {
@@ -77,7 +78,7 @@ def simulate(
         "run": str(folder.absolute()),
         "rom": str(Path(rom).absolute()),
         "cache": str(cache.absolute()),
-        "threads": threads if workers == "local" else 1,
+        "threads": threads or 1,  # the same everywhere: what is trained in PyTorch depends on it in its last bits
     }
     events: list[Event] = []
 
@@ -151,19 +152,19 @@ def replay(
         raise ConfigError(f"{folder} is the run that is to be repeated; name another folder with -o")
     next(lines)
     differs: list[str] = []
-    over = False  # the run has stopped, and says how it ends
 
     def compare(event: Event) -> None:
-        nonlocal over
         heard(event)
-        over = over or event["event"] == "end" or event.get("t", 0.0) >= until - 2e-6  # times are rounded
-        if over or differs or event["event"] == "scenario":
+        stopped = event.get("t", 0.0) >= until - 2e-6  # times are rounded
+        if stopped or differs or event["event"] == "scenario":
             return
         then = next(lines, None)
         if then != event:
             differs.append(f"where it says {json.dumps(then)[:300]}, this run says {json.dumps(event)[:300]}")
 
     summary = simulate(recorded(trace), folder, rom=rom, until=until, heard=compare, **how)
+    if not differs and until == math.inf and (more := next(lines, None)):
+        differs.append(f"it goes on with {json.dumps(more)[:300]}, and this run ends before")
     if differs:
         raise DataError(
             f"the run is not the one in {printable(trace)}: {differs[0]}. Another version of edgecl or of its packages, or "
@@ -176,16 +177,16 @@ def _prepare(folder: Path) -> None:
     """Make the folder, or take away what an earlier run has left there."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; the run needs a folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / TRACE).is_file():
-            raise ConfigError(f"{folder} holds something else than a simulation; name a new folder with -o")
-        shutil.rmtree(folder / "homes", ignore_errors=True)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / TRACE).is_file():
+        raise ConfigError(f"{folder} holds something else than a simulation; name a new folder with -o")
+    try:
+        if (folder / "homes").exists():
+            shutil.rmtree(folder / "homes")
         for old in (TRACE, SUMMARY, "report.md", "report.html"):
             (folder / old).unlink(missing_ok=True)
-    try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror}; name another folder with -o") from error
+        raise ConfigError(f"{folder} cannot be used: {error.strerror}; name another folder with -o") from error
 
 
 def _head(world: World, image: RomImage) -> Event:
@@ -230,7 +231,7 @@ def _evaluate(fleet: TroubledFleet, trace: Trace, progress: Progress) -> None:
         prints |= fleet.do("prints", fleet.on(author) | {"tasks": [task]}, author).result()
     futures = [(agent, fleet.do("evaluate", fleet.on(agent) | {"prints": prints}, agent)) for agent in live]
     for done, (agent, future) in enumerate(futures, 1):
-        trace.emit(fleet.now, agent.index, agent.name, "evaluated", **future.result())
+        trace.emit(fleet.now, agent.index, agent.name, "evaluated", last=True, **future.result())
         progress("every agent answers every test picture", done, len(live))
 
 
@@ -245,6 +246,7 @@ def _summary(fleet: TroubledFleet, image: RomImage) -> Json:
         "known_at_s": None if fleet.known_at is None else round(fleet.known_at, 6),
         "agents": world.honest,
         "tasks": sorted(fleet.authors()),
+        "not_learned": sorted({lesson.name for lesson in world.lessons} - fleet.made()),
         "steps": fleet.steps,
         "messages": fleet.carried,
         "violations": fleet.violations,

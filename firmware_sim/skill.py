@@ -101,16 +101,23 @@ def task_seconds(events: Iterable[Event]) -> dict[str, float]:
 
 
 def arrivals(events: Iterable[Event], agents: Sequence[str]) -> Arrivals:
-    """When each agent came to know each task, by learning or sharing. A revocation takes a task away again."""
+    """When each agent came to know each task as it is known last, by learning or sharing.
+
+    A revocation takes a task away again, and so does a fault that has cost it.
+    """
     known: Arrivals = {agent: {} for agent in agents}
+    which: dict[tuple[str, str], str] = {}
     for event in events:
-        mine = known.get(event.get("agent", ""))
+        agent = event.get("agent", "")
+        mine = known.get(agent)
         if mine is None:
             continue
         if event["event"] in ("learned", "taken"):
-            mine.setdefault(event["task"], event["t"])
-        elif event["event"] == "revoked":
-            for task in event["tasks"]:
+            task = event["task"]
+            if task not in mine or which.get((agent, task)) != event.get("digest", ""):
+                mine[task], which[agent, task] = event["t"], event.get("digest", "")
+        elif event["event"] in ("revoked", "fault"):
+            for task in event.get("tasks", event.get("lost", ())):
                 mine.pop(task, None)
     return known
 

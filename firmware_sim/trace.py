@@ -74,5 +74,5 @@ def read(path: Path) -> Iterator[Event]:
                 if not isinstance(event, dict) or not isinstance(event.get("event"), str):
                     raise DataError(f"{printable(path)}, line {number}, is no event of a simulation")
                 yield event
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{printable(path)} cannot be read as a trace: {error}") from error

@@ -26,12 +26,14 @@ class TroubledFleet(Fleet):
             for number, plan in enumerate(self.world.attacks(foe.index)):
                 self._at(plan.at, foe.index, lambda t, f=foe, n=number: self._attack(f, t, n))  # type: ignore[misc]
         for number, order in enumerate(self.scenario.orders):
-            self._at(float(order["at_s"]), 0, lambda t, n=number: self._order(n, t))  # type: ignore[misc]
+            self._at(order.at_s, 0, lambda t, n=number: self._order(n, t))  # type: ignore[misc]
 
     def _corrupt(self, agent: Agent, t: float) -> None:
         """A sector goes bad. What it held is seen to be damaged at the next start, which is now."""
         self._settle(agent)
         if agent.off or agent.free > t:
+            if not agent.off and agent.free < math.inf:
+                self._at(agent.free, agent.index, lambda now: self._corrupt(agent, now))
             return
         arguments = self.on(agent) | {"seed": self.world.seed("sector", agent.index, t)}
         self._close_everywhere(agent)
@@ -74,7 +76,9 @@ class TroubledFleet(Fleet):
         plan = self.world.attacks(foe.index)[number]
         victim = self.agents[plan.victim]
         self._settle(victim)
-        if not victim.off and victim.free <= t:
+        if not victim.off and t < victim.free < math.inf:
+            self._at(victim.free, foe.index, lambda now: self._attack(foe, now, number))  # it waits its turn
+        elif not victim.off:
             arguments = {
                 "foe": foe.index,
                 "agent": victim.index,
@@ -100,14 +104,15 @@ class TroubledFleet(Fleet):
     def _order(self, number: int, t: float) -> None:
         """Somebody types it in at one device."""
         order = self.scenario.orders[number]
-        self._orders_due -= 1
-        self._outcast.add(self.world.index(order["who"]))
-        self._obey(self.agents[self.world.index(order["at"])], number, t)
+        self._outcast.add(self.world.index(order.who))
+        self._obey(self.agents[self.world.index(order.at)], number, t)
 
     def _obey(self, agent: Agent, number: int, t: float) -> None:
         self._settle(agent)
         order = self.scenario.orders[number]
         if number in agent.orders:
+            return
+        if agent.index in self._gone:
             return
         if agent.off or agent.free > t:
             self._at(
@@ -117,10 +122,14 @@ class TroubledFleet(Fleet):
             )
             return
         agent.orders.add(number)
-        found = self._do("revoke", self.on(agent) | {"who": order["who"]}, agent)
+        reached = {one.index for one in self.honest() if number in one.orders}
+        everybody = {one.index for one in self.honest()} - self._outcast - self._gone
+        if not order.spreads or everybody <= reached:
+            self._orders_due.discard(number)
+        found = self._do("revoke", self.on(agent) | {"who": order.who}, agent)
         agent.version += 1
         if found["known"]:
-            self._emit(t, agent, "revoked", peer=order["who"], tasks=found["tasks"])
+            self._emit(t, agent, "revoked", peer=order.who, tasks=found["tasks"])
             if gone := [task for task in found["tasks"] if self._authors.pop(task, None)]:
                 for one in self.honest():
                     self._set_knows(one, one.knows)
@@ -132,5 +141,5 @@ class TroubledFleet(Fleet):
         """The fleet's owner has the orders that spread travel with the contacts of the devices."""
         for one, other in ((a, b), (b, a)):
             for number in sorted(one.orders - other.orders):
-                if self.scenario.orders[number].get("spreads", True) and other.index not in self._outcast:
+                if self.scenario.orders[number].spreads and other.index not in self._outcast:
                     self._at(t, other.index, lambda now, o=other, n=number: self._obey(o, n, now))  # type: ignore[misc]

@@ -20,8 +20,8 @@ _CONDITIONS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("events", lambda x: f"{x:,.0f} events"),
     ("events_per_s", lambda x: f"{x:,.0f} events/s"),
     ("processes", lambda x: f"{x:.0f} process{'es' if x != 1 else ''}"),
-    ("memory_mb", lambda x: f"{x:,.0f} MB memory"),
-    ("speedup", lambda x: f"speed-up {x:.1f} over one sequential learner"),
+    ("speed_up", lambda x: f"speed-up {x:.1f} over one learner for all tasks"),
+    ("bound", lambda x: f"which no fleet brings above {x:.1f}"),
 )
 _SPENT = (
     ("energy_j", 1, ",.0f"),
@@ -78,6 +78,8 @@ def headline(run: Run) -> list[str]:
             sentences.append(f"Of {len(attacks):,} attacks, {through.total():,} were not refused: {kinds}.")
         else:
             sentences.append(f"All {len(attacks):,} attacks were refused.")
+    if isinstance(missed := run.summary.get("not_learned"), list) and missed:
+        sentences.append(f"Tasks that nobody has learned: {some([printable(str(task), NAME) for task in missed])}.")
     answers = accuracies(run)
     if "the fleet" in answers:
         others = [f"{printable(name, NAME)} {joint:.3f}" for name, (joint, _) in answers.items() if name != "the fleet"]

@@ -54,6 +54,10 @@ class World:
         self.total = scenario.agents + scenario.foes.count
         self.names = [agents.name_of(i, self.total) for i in range(self.total)]
         self.topology = self._topology()
+        for order in scenario.orders:
+            self.index(order.who)
+            if self.index(order.at) >= self.honest:
+                raise ConfigError(f"an order is typed in at an agent of the fleet's owner; {order.at} is a foe")
         self._boards = self._assigned_boards()
 
     def _bare_topology(self) -> Topology:
@@ -70,8 +74,7 @@ class World:
         if n.awake_s:
             made = DutyCycle(made, n.duty_s, n.awake_s, phases(self.honest, n.awake_s / 2, self.seed("phases")))
         if n.partitions:
-            cuts = [Cut(float(p["from_s"]), float(p["until_s"]), tuple(map(tuple, p["groups"]))) for p in n.partitions]
-            made = Partitions(made, cuts)
+            made = Partitions(made, [Cut(p.from_s, p.until_s, p.groups) for p in n.partitions])
         return made
 
     def seed(self, *of: object) -> int:
@@ -176,7 +179,7 @@ class World:
     def poisoners(self) -> set[int]:
         """Authors whose heads are poisoned."""
         count = self.scenario.foes.poisoned
-        return set(sorted(self._learners)[len(self._learners) - count :]) if count else set()
+        return set(sorted(self._learners)[-count:]) if count else set()
 
     def teach(self, device: EdgeDevice, number: int) -> LearnReport:
         """Have a device learn lesson `number`. Raises EdgeclError."""

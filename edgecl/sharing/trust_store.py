@@ -22,7 +22,7 @@ from edgecl.sharing.transport import tls
 from edgecl.sharing.trust import Offer, Peer, Seen, Standing, judge
 from edgecl.text import printable
 
-_LAST = "identity.sequence"  # holds the last number that this device has signed with
+_LAST = "identity.sequence"  # holds the key and the last number that this device has signed with it
 _BEGUN = "identity.rotating"  # holds the key that is being replaced, until the heads are signed with the new one
 
 
@@ -136,12 +136,13 @@ class TrustStore:
 
     def _next_number(self) -> int:
         """The next number to sign with. It is noted beside the key too: others remember the numbers of a bank that was lost."""
-        path, noted = self.home / _LAST, 0
+        path, key, noted = self.home / _LAST, self.own_key, 0
         with contextlib.suppress(OSError, ValueError):
-            noted = int(path.read_bytes()[:20])
-        number = self._bank.next_sequence(self.own_key, noted if noted < MAX_SEQUENCE >> 8 else 0)
+            of, last = path.read_bytes()[:100].split()
+            noted = int(last) if of == key.encode() else 0  # each key counts from 1
+        number = self._bank.next_sequence(key, noted if 0 <= noted < MAX_SEQUENCE >> 8 else 0)
         try:
-            write_whole(path, b"%d\n" % number)
+            write_whole(path, b"%s %d\n" % (key.encode(), number))
         except OSError as error:
             raise IdentityError(f"{path} cannot be written: {error.strerror}; nothing was signed") from error
         return number

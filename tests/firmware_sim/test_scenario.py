@@ -21,7 +21,7 @@ def test_every_built_in_scenario_loads_and_says_what_it_is(name: str) -> None:
 
 
 def test_infinity_survives_json(tmp_path: Path) -> None:
-    found = load("ring", tasks={"folder": "x"})
+    found = load("mesh", tasks={"folder": "x"})
     assert found.faults.until_s == math.inf and from_dict(json.loads(json.dumps(found.to_dict()))).faults.until_s == math.inf
 
 
@@ -29,19 +29,32 @@ def test_infinity_survives_json(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("agent = 3", "did you mean 'agents'"),
-        ("agents = 0", "between 1 and"),
+        ("agents = 0", "between 2 and"),
+        ('agents = 5000\n[network]\ntopology = "mesh"', "for the topology mesh"),
+        ('boards = { jetson-nano = "ten" }', "jetson-nano must be int"),
+        ("own_boards = { x = 5 }", "x must be a table"),
+        ('[[orders]]\nwho = "agent-000"\nat = "agent-001"', "at_s is not said"),
+        ('[[orders]]\nat_s = 1\nwho = "agent-000"\nat = "agent-001"\nspread = false', "did you mean 'spreads'"),
+        ('[[orders]]\nat_s = nan\nwho = "a"\nat = "b"', "must be a number"),
+        ("[network]\npartitions = [{ from_s = 1, until_s = 2, groups = 5 }]", "groups must be a list"),
+        ("[network]\npartitions = [{ from_s = 1, until_s = 2, groups = [[0.5]] }]", "groups must be int"),
+        ("[network]\nlatency_ms = inf", "latency_ms must lie"),
+        ("[foes]\ncount = -1", "count must lie"),
+        ("[foes]\nperiod_s = 0", "period_s must lie"),
+        ("[foes]\npoisoned = 99", "poisoned must lie"),
+        ("seed = 99999999999999999999999999", "smaller number"),
         ("agents = true", "agents must be int"),
         ('agents = "3"', "agents must be int"),
         ("[network]\nlos = 0.1", "did you mean 'loss'"),
-        ("[network]\nloss = 0.95", "loss must lie in"),
+        ("[network]\nloss = 0.95", "loss must lie"),
         ("[network]\nlatency_ms = 0", "latency_ms"),
         ('[network]\ntopology = "rings"', "did you mean 'ring'"),
-        ("[network]\nawake_s = 70\nduty_s = 60", "must not exceed"),
+        ("[network]\nawake_s = 70\nduty_s = 60", "awake_s must lie"),
         ("network = 3", "must be a table"),
-        ("[faults]\npower_cuts_per_hour = -1", "rates must lie"),
+        ("[faults]\npower_cuts_per_hour = -1", "power_cuts_per_hour must lie"),
         ("[faults]\npower_cuts_per_hour = nan", "must be a number"),
         ('[foes]\nattacks = "all"', "must be a list"),
-        ("seed = -1", "seed in"),
+        ("seed = -1", "seed must lie"),
         ("until_s = inf", "until_s must lie"),
         ("agents = ", "cannot be read"),
     ],

@@ -84,7 +84,7 @@ def test_a_new_key_and_the_same_answers(a: EdgeDevice, pictures_task) -> None:
     assert [g.action for g in a.bank.history("colours")] == ["learn", "re-sign"]
     assert a.trust.signer.key == done.new == signing.public_key(a.home) != old.key
     assert (a.home / signing.KEY_FILE).stat().st_mode & 0o777 == 0o600
-    assert sorted(p.name for p in a.home.glob("identity*")) == [signing.KEY_FILE, signing.PUBLIC_FILE]
+    assert sorted(p.name for p in a.home.glob("identity*")) == [signing.KEY_FILE, signing.PUBLIC_FILE, "identity.sequence"]
     assert old.to_pem() not in (a.home / signing.KEY_FILE).read_bytes()
     who = a.trust.custody(before)
     assert (who.signer, who.sound, who.trusted, who.former) == ("this device", True, True, True)
@@ -275,7 +275,7 @@ def test_a_device_that_lost_its_bank_is_taken_again_after_a_new_key(
     share(a, stick)
     pull(b, stick)
     a.close()
-    for file in a.home.glob("bank.sqlite*"):
+    for file in (*a.home.glob("bank.sqlite*"), a.home / "identity.sequence"):  # all but its key
         file.unlink()
     again: EdgeDevice = device(a.home, threads=1)
     again.learn("colours", pictures_task["colours"], seed=3)
