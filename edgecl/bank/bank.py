@@ -498,6 +498,7 @@ class HeadBank:
                 raise BankReadOnly(f"{bank} cannot be written ({error}); {outcome}. {advice}") from error
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL):
                 raise BankBusy(f"another process is writing to {bank}; {outcome}. Try again when it is done") from error
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "UTF-8" in str(error).upper():
+            lost = str(error).startswith(("no such table", "no such column"))  # of a schema that was there when it was opened
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or lost or "UTF-8" in str(error).upper():
                 raise BankCorrupt(f"{bank} is damaged ({error}); {outcome}. {_RESTORE}") from error
             raise BankError(f"{bank} failed: {error}; {outcome}") from error

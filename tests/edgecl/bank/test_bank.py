@@ -594,3 +594,15 @@ def test_damage_that_leaves_a_number_where_a_word_was_is_told(tmp_path: Path, co
         db.commit()
     with HeadBank(path) as bank, pytest.raises(BankCorrupt, match="is no text"):
         bank.current() if column == "digest" else bank.actions()
+
+
+def test_a_table_whose_definition_was_damaged_is_told_as_damage(tmp_path: Path) -> None:
+    path = tmp_path / "bank.sqlite"
+    with HeadBank(path) as bank:
+        bank.put("birds", b"bundle", "learn", sketch=b"sketch")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET sql = replace(sql, 'sha256 TEXT', 'sha257 TEXT') WHERE name = 'sketches'")
+        db.commit()
+    with HeadBank(path) as bank, pytest.raises(BankCorrupt, match="no such column"):
+        bank.sketch(bank.current()["birds"])
