@@ -35,10 +35,13 @@ class Log:
         return start, end
 
     def written_last(self) -> int:
-        """Bytes that the last commit writes: its frames, and every page of them once more into the file."""
+        """Bytes that the last commit writes: its frames, and every page of them once more into the file.
+
+        Without the log's header, which it writes or not depending on what this process had open before.
+        """
         start, end = self.last()
         pages = {page for at, page, _ in self._frames() if start <= at < end}
-        return end - start + len(pages) * self._page
+        return end - max(start, _HEADER) + len(pages) * self._page
 
     def applied(self, file: bytes) -> bytes:
         """The file with all commits of the log copied into it."""
