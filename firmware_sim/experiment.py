@@ -19,7 +19,7 @@ from firmware_sim.trace import Event
 from firmware_sim.world import World
 
 Json = dict[str, Any]
-ROUNDS = 40  # of federated averaging; twice as many gain one point
+ROUNDS = 40  # of federated averaging; a hundred gain two points
 RATES = (10.0, 30.0, 100.0)  # the best of 3 to 300 lies inside
 MULTIPLY_S = 5e-10  # seconds of the reference machine's core for one multiplication and addition of a training step
 
