@@ -83,3 +83,15 @@ def test_changes_go_before_the_file_and_none_is_no_change() -> None:
     found = load("ring", agents=7, seed=None, tasks={"folder": "x", "method": None})
     assert found.agents == 7 and found.seed == 0 and found.tasks.method == "linear"
     assert (BUILT_IN / "ring.toml").exists()
+
+
+def test_the_files_that_come_with_it_are_packed() -> None:
+    """A folder without modules is left out of a wheel unless it is named."""
+    import tomllib
+
+    root = BUILT_IN.parents[1]
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("edgecl is installed without its sources")
+    packed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["firmware_sim"]
+    here = {path for pattern in packed for path in (root / "firmware_sim").glob(pattern)}
+    assert here == set((root / "firmware_sim").rglob("*.toml")) and len(here) > 5
