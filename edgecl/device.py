@@ -189,37 +189,12 @@ class EdgeDevice:
         labels: Sequence[int],
         classes: Sequence[str],
         *,
-        method: str = "linear",
-        recipe: str = "default",
-        seed: int = 0,
-        sockets: str | None = None,
-        budget: float | None = None,
         max_bytes: int | None = None,
-        resume: bool = False,
-        notes: Sequence[str] = (),
         progress: Progress = silent,
+        **how: Any,
     ) -> LearnReport:
-        """Learn from pictures at hand: paths, encoded bytes, PIL images or uint8 arrays; label i names classes[labels[i]].
-
-        sockets: for methods with plugs, where they may act: all, last:N or deep.   budget: seconds, of the whole; max_bytes: of
-        the bundle; both are kept, or refused with ConfigError before the head is learned.   resume: go on with a learning that
-        was cut off; to the same bits, as long as pictures and settings are the same.
-        """
-        fitted = self.fit_pictures(
-            task,
-            pictures,
-            labels,
-            classes,
-            method=method,
-            recipe=recipe,
-            seed=seed,
-            sockets=sockets,
-            budget=budget,
-            max_bytes=max_bytes,
-            resume=resume,
-            notes=notes,
-            progress=progress,
-        )
+        """Learn from pictures at hand, and put what was learned in force: `fit_pictures`, with all that it takes, and `keep`."""
+        fitted = self.fit_pictures(task, pictures, labels, classes, max_bytes=max_bytes, progress=progress, **how)
         report = self.keep(fitted, max_bytes)
         progress("learning the head", 1, 1)
         return report
@@ -241,7 +216,12 @@ class EdgeDevice:
         notes: Sequence[str] = (),
         progress: Progress = silent,
     ) -> Fitted:
-        """The first half of `learn_pictures`, with the same parameters: learn, and leave the bank as it is."""
+        """Learn, and leave the bank as it is, from pictures at hand: paths, encoded bytes, PIL images or uint8 arrays.
+
+        labels: picture i is of classes[labels[i]].   sockets: for methods with plugs, where they may act: all, last:N or deep.   budget: seconds, of the whole; max_bytes: of
+        the bundle; both are kept, or refused with ConfigError before the head is learned.   resume: go on with a learning that
+        was cut off; to the same bits, as long as pictures and settings are the same.
+        """
         name, known = task_name(task), tuple(classes)
         if len(pictures) != len(labels):
             raise DataError(f"'{name}': {len(pictures)} pictures but {len(labels)} labels")
