@@ -193,7 +193,7 @@ class EdgeDevice:
         progress: Progress = silent,
         **how: Any,
     ) -> LearnReport:
-        """Learn from pictures at hand, and put what was learned in force: `fit_pictures`, with all that it takes, and `keep`."""
+        """Learn from pictures at hand and put what was learned in force: `fit_pictures`, with all that it takes, and `keep`."""
         fitted = self.fit_pictures(task, pictures, labels, classes, max_bytes=max_bytes, progress=progress, **how)
         report = self.keep(fitted, max_bytes)
         progress("learning the head", 1, 1)
