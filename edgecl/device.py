@@ -218,9 +218,10 @@ class EdgeDevice:
     ) -> Fitted:
         """Learn, and leave the bank as it is, from pictures at hand: paths, encoded bytes, PIL images or uint8 arrays.
 
-        labels: picture i is of classes[labels[i]].   sockets: for methods with plugs, where they may act: all, last:N or deep.   budget: seconds, of the whole; max_bytes: of
-        the bundle; both are kept, or refused with ConfigError before the head is learned.   resume: go on with a learning that
-        was cut off; to the same bits, as long as pictures and settings are the same.
+        labels: picture i is of classes[labels[i]].   sockets: for methods with plugs, where they may act: all, last:N or deep.
+        budget: seconds, of the whole; max_bytes: of the bundle; both are kept, or refused with ConfigError before the head is
+        learned.   resume: go on with a learning that was cut off; to the same bits, as long as pictures and settings are the
+        same.
         """
         name, known = task_name(task), tuple(classes)
         if len(pictures) != len(labels):

@@ -24,6 +24,8 @@ METHODS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
     "bb-scrambled": (HEADS["bb"], {"scrambled": True, "recipe": "paper"}),
     "auto": ("edgecl.heads.auto", {}),
 }
+# Continual-learning methods, judged on streams.
+LEARNERS: Mapping[str, str] = {}
 MAPPERS: Mapping[str, str] = {
     "mahalanobis": "edgecl.mapping.mahalanobis:Mahalanobis",
     "gmmc": "edgecl.mapping.gmmc:Gmmc",

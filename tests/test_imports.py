@@ -18,8 +18,9 @@ PACKAGES = ("edgecl", "export", "firmware_sim")
 # From the bottom. A module sees its own layer and those below; within a layer, no circles.
 LAYERS = (
     ("types", "errors", "registry", "config", "text", "files"),
-    ("rom", "streams", "metrics", "space", "workers"),
+    ("rom", "metrics", "space", "workers"),
     ("pictures",),
+    ("streams",),
     ("heads", "mapping"),
     ("bank",),
     ("sharing", "learners"),

@@ -1,10 +1,15 @@
-"""One task of a stream, as pictures."""
+"""What is learned, in the order in which it comes: samples, experiences, streams; and one task of the device, as pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, overload
+
+import numpy as np
+
+from edgecl.types import Ints
 
 
 @dataclass(frozen=True)
@@ -20,3 +25,103 @@ class TaskPictures:
     train_labels: tuple[int, ...]
     test: Sequence[Any]
     test_labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled inputs: x[i] is of class y[i] and comes from group[i].
+
+    x: (n, ...) array; or what has `shape`, and gives an array for slices and index arrays: pictures that are read when they are
+    asked for.   y: (n,) int64, numbers of the data set's classes.   group: (n,) int64, which domain or task a sample is from;
+    zeros where there is one only.
+    """
+
+    x: Any
+    y: Ints
+    group: Ints
+
+    @staticmethod
+    def of(x: Any, y: Any, group: Any = 0) -> Samples:
+        """From whatever is array-like; `group` may be one number for all."""
+        labels = np.asarray(y, np.int64)
+        return Samples(x, labels, np.broadcast_to(np.asarray(group, np.int64), labels.shape))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, rows: slice | Ints) -> Samples:
+        return Samples(self.x[rows], self.y[rows], self.group[rows])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return tuple(self.x.shape[1:])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples before anybody has put them into an order. A scenario makes a stream of it.
+
+    classes, groups: names of what `Samples.y` and `Samples.group` number.   val: to choose settings by; may be empty.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    groups: tuple[str, ...]
+    train: Samples
+    val: Samples
+    test: Samples
+
+
+@dataclass(frozen=True)
+class Experience:
+    """A stretch of a stream: what a learner sees before it is judged again.
+
+    task: number that a learner may know where the stream gives it (task-incremental), and otherwise never sees.
+    train: in the order in which it comes.   val, test: of the same classes and groups; val may be empty.
+    """
+
+    name: str
+    task: int
+    train: Samples
+    val: Samples
+    test: Samples
+
+    @property
+    def classes(self) -> Ints:
+        """Numbers of the classes that occur in `train`, ascending."""
+        return np.unique(self.train.y)
+
+
+@dataclass(frozen=True)
+class Stream(Sequence[Experience]):
+    """Experiences in the order in which they come: length, index, slice.
+
+    classes: names; a class keeps its number throughout.   task_given: learning and predicting, the learner is told the task.
+    made: the scenario's options, for the record.
+    """
+
+    name: str
+    scenario: str
+    classes: tuple[str, ...]
+    experiences: tuple[Experience, ...]
+    task_given: bool = False
+    made: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __len__(self) -> int:
+        return len(self.experiences)
+
+    def __iter__(self) -> Iterator[Experience]:
+        return iter(self.experiences)
+
+    @overload
+    def __getitem__(self, at: int) -> Experience: ...
+    @overload
+    def __getitem__(self, at: slice) -> Stream: ...
+    def __getitem__(self, at: int | slice) -> Experience | Stream:
+        return replace(self, experiences=self.experiences[at]) if isinstance(at, slice) else self.experiences[at]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return self.experiences[0].train.shape

@@ -1,0 +1,50 @@
+"""The contract of a continual-learning method: what comes, in the order in which it comes, and an answer at any moment.
+
+A method is a module with two names: `Config`, a frozen dataclass, and the class that `registry.LEARNERS` names, made as
+`cls(shape, k, seed, config)`. The checks in `edgecl.checks.learners` run over every registered one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from edgecl.streams.base import Experience
+from edgecl.types import Floats, Ints
+
+
+class Learner(ABC):
+    """A method under way. A leaf implements `observe` and `predict`, `nbytes`, and of the rest what it needs.
+
+    shape: of one input.   k: outputs: classes of the whole stream, also those that have not come yet.   seed: of everything
+    that it draws; the same seed and stream give the same answers.   batch, epochs: how the runner feeds it.
+    """
+
+    online: ClassVar[bool] = True  # learns from each batch as it comes, so that an experience may be cut anywhere
+
+    def __init__(self, shape: tuple[int, ...], k: int, seed: int, config: Any) -> None:
+        self.shape, self.k, self.seed, self.config = shape, k, seed, config
+
+    def begin_task(self, task: int | None) -> None:  # noqa: B027 (a method that needs no word of it is a method)
+        """An experience begins. task: its number where the stream gives it, else None."""
+
+    @abstractmethod
+    def observe(self, x: Any, y: Ints) -> None:
+        """Learn from one batch: x (n, *shape), y (n,) int64 in 0..k-1."""
+
+    def end_task(self) -> None:  # noqa: B027
+        """The experience is over."""
+
+    @abstractmethod
+    def predict(self, x: Any, task: int | None = None) -> Floats:
+        """Scores (n, k) of x (n, *shape): the largest is the answer. Changes nothing.   task: where the stream gives it."""
+
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes that it must keep to answer and to go on learning: weights, statistics, stored samples, optimiser."""
+
+    def learn(self, experience: Experience, batch: int) -> None:
+        """One pass over the experience's samples in their order. A method that needs more of them overrides this."""
+        x, y, observe = experience.train.x, experience.train.y, self.observe
+        for start in range(0, len(y), batch):
+            observe(x[start : start + batch], y[start : start + batch])
