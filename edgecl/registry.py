@@ -30,7 +30,9 @@ METHODS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
     "auto": ("edgecl.heads.auto", {}),
 }
 # Continual-learning methods, judged on streams.
-LEARNERS: Mapping[str, str] = {}
+LEARNERS: Mapping[str, str] = {
+    "memory": "edgecl.learners.memory:MemoryLearner",
+}
 MAPPERS: Mapping[str, str] = {
     "mahalanobis": "edgecl.mapping.mahalanobis:Mahalanobis",
     "gmmc": "edgecl.mapping.gmmc:Gmmc",
