@@ -1,4 +1,4 @@
-"""The memory head of the device on a stream: keys written on a surprise, one scatter, no replay (`edgecl.heads.memory_head`)."""
+"""The device's memory head on a stream: keys written on a surprise, one scatter, no replay (`edgecl.heads.memory_head`)."""
 
 from __future__ import annotations
 
