@@ -10,6 +10,7 @@ import numpy as np
 from edgecl.errors import ConfigError, MissingDependency
 from edgecl.learners.parts import spaces
 from edgecl.learners.parts.settings import one_of, real, whole
+from edgecl.types import Ints
 
 try:
     import torch as torch
@@ -90,6 +91,6 @@ def nbytes(net: Any, stepper: Any) -> int:
     return sum(v.numel() * v.element_size() for v in [*net.parameters(), *remembered])
 
 
-def loss_of(scores: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy."""
-    return nn.functional.cross_entropy(scores, y)
+def losses(scores: Tensor, y: Ints) -> Tensor:
+    """Cross-entropy of each sample, (n,), of scores (n, k) and labels (n,)."""
+    return nn.functional.cross_entropy(scores, torch.tensor(y), reduction="none")
