@@ -81,8 +81,10 @@ def build(shape: tuple[int, ...], k: int, config: NetConfig, draw: Any) -> Any:
 
 def optimiser(net: Any, config: NetConfig) -> Any:
     """A fresh one for all weights of `net`."""
-    make = torch.optim.Adam if config.optimiser == "adam" else torch.optim.SGD
-    return make(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    settings = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(net.parameters(), **settings)
+    return torch.optim.Adam(net.parameters(), **settings, fused=True)  # half the time of a step on one sample
 
 
 def nbytes(net: Any, stepper: Any) -> int:

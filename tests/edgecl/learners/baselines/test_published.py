@@ -31,7 +31,7 @@ def test_fine_tuning_forgets() -> None:
 
 
 def test_balanced_memory_keeps_half() -> None:
-    assert np.allclose(accuracies("gdumb", buffer=100, batch=4, epochs=10), [0.49, 0.49, 0.50], atol=0.015)
+    assert np.allclose(accuracies("gdumb", SEEDS[:1], buffer=100, batch=4, epochs=10), 0.49, atol=0.015)
 
 
 @pytest.mark.slow
