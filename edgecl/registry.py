@@ -25,7 +25,10 @@ METHODS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
     "auto": ("edgecl.heads.auto", {}),
 }
 # Continual-learning methods, judged on streams.
-LEARNERS: Mapping[str, str] = {}
+LEARNERS: Mapping[str, str] = {
+    "memory_head": "edgecl.learners.memory_head:MemoryHead",
+    "cnu": "edgecl.learners.cnu:Cnu",
+}
 # The orders that a data set's samples may come in: (dataset, seed, options) -> Stream.
 SCENARIOS: Mapping[str, str] = {
     "iid": "edgecl.streams.scenarios.iid:iid",

@@ -2,8 +2,8 @@
 
 It learns from one labelled input at a time, with the gradient in closed form: only the winning unit moves, so that what the
 others hold is not forgotten. No torch; the same steps as `edgecl.learners.parts.memory_linear`: a test holds them side by side.
-Source: see `edgecl.heads.parts.memory_config`. What a step needs is allocated once: at a handful of weights the calls into NumPy
-are the cost, at many it is the memory that is touched, which is that of `delta` units.
+Source: see `edgecl.heads.parts.memory_config`. What a step needs is allocated once: at a handful of weights the calls into
+NumPy are the cost, at many it is the memory that is touched, which is that of `delta` units.
 """
 
 from __future__ import annotations

@@ -31,12 +31,13 @@ class MemoryConfig:
     """How many units, how they are chosen, blended and learned. The papers' symbols name the fields.
 
     The defaults avoid what the released code gets wrong; `tau_on_scaled_similarity`, `promote_scrambled` and `divide_by_std`
-    bring it back where a published figure depends on it.
+    bring it back where a published figure depends on it. The numbers were chosen on the validation parts of MODES and MOONS
+    (`docs/benchmarks.md`), for inputs within -1..1.
     """
 
-    m: int = 10  # keys, and memory units, of each key set
+    m: int = 32  # keys, and memory units, of each key set
     delta: int = 2  # units that an input attends to
-    gamma: float = 25.0  # inverse temperature of the attention
+    gamma: float = 50.0  # inverse temperature of the attention
     distance: str = "euclidean"
     sigma_eu: float = 1.0  # width of the euclidean similarity, in sqrt(d)
     psi: str = "identity"  # input -> key space
@@ -46,11 +47,11 @@ class MemoryConfig:
     shared_keys: bool = True  # one key set for the whole layer, else one for each output
     upd_m: str = "WTA"  # which attended units learn: the winner, or ("none") all of them
     upd_k: str = "ad_hoc_WTA"  # keys follow their inputs, or learn by gradient: by the winner's weight, or all
-    beta: float = 0.01  # step of the keys, ad_hoc_WTA
+    beta: float = 0.1  # step of the keys, ad_hoc_WTA
     scramble: bool = True  # a key that is hardly used gives way to an input that no key resembles
-    tau_alpha: float = 0.95  # similarity below which an input is new
-    tau_mu: float = 50.0  # wins below which a key may be replaced
-    tau_eta: float = 50.0  # steps since its last win from which on it may be
+    tau_alpha: float = 0.97  # similarity below which an input is new
+    tau_mu: float = 10.0  # wins below which a key may be replaced
+    tau_eta: float = 100.0  # steps since its last win from which on it may be
     timing: str = "after_backward"  # when keys follow: MH; before_blend (CNU): before units are read
     tau_on_scaled_similarity: bool = False  # MH: compares with cosine / sqrt(d), which never reaches tau_alpha
     promote_scrambled: bool = True  # a new key wins at once, and learns; MH: the old winner does, the new key goes next
@@ -74,8 +75,6 @@ class MemoryConfig:
             raise ConfigError("upd_m WTA needs a rule for the keys, but upd_k is none; take another, or upd_m none")
         if self.scramble and self.upd_k != "ad_hoc_WTA":
             raise ConfigError(f"scrambling needs upd_k ad_hoc_WTA, got {self.upd_k}; set scramble to false")
-        if self.psi.startswith("resize2d") and (len(self.picture) != 3 or min(self.picture) < 1):
-            raise ConfigError(f"psi {self.psi} needs picture = (channels, height, width), got {self.picture}")
 
     def key_width(self, n_in: int) -> int:
         """d for inputs (n_in,). Raises ConfigError where psi cannot give keys of that length."""
@@ -83,6 +82,8 @@ class MemoryConfig:
         if self.psi in ("identity", "sign") and d != n_in:
             raise ConfigError(f"psi {self.psi} keeps the input's length {n_in}, but key_size is {d}; take a resizing psi")
         if self.psi.startswith("resize2d"):
+            if len(self.picture) != 3 or min(self.picture) < 1:
+                raise ConfigError(f"psi {self.psi} needs picture = (channels, height, width), got {self.picture}")
             channels = self.picture[0]
             if math.prod(self.picture) != n_in:
                 raise ConfigError(f"picture {self.picture} has {math.prod(self.picture)} values, but the input has {n_in}")

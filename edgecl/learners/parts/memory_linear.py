@@ -15,11 +15,10 @@ from edgecl.heads.parts.memory_config import MemoryConfig, fresh_unit, initial
 
 try:
     import torch
-    import torch.nn.functional as F
+    from torch import Tensor
+    from torch.nn import functional
 except ModuleNotFoundError as error:
     raise MissingDependency("the memory layer needs torch: pip install 'edgecl[learn]'") from error
-
-Tensor = torch.Tensor
 
 
 class _Read(torch.autograd.Function):
@@ -72,6 +71,8 @@ class MemoryLinear(torch.nn.Module):
         """Nothing of this layer changes any more: units, keys, counters; whatever mode it is put into afterwards."""
         self.frozen = True
         self.requires_grad_(False)
+        for parameter in self.parameters():
+            parameter.grad = None  # a gradient left over would still be stepped along
 
     def forward(self, x: Tensor) -> Tensor:
         lead = x.shape[:-1]
@@ -82,15 +83,15 @@ class MemoryLinear(torch.nn.Module):
         if own != "ad_hoc_WTA" and self.config.distance == "cosine":
             if learns:
                 with torch.no_grad():
-                    keys.copy_(F.normalize(keys, dim=2, eps=1e-12))
+                    keys.copy_(functional.normalize(keys, dim=2, eps=1e-12))
             else:
-                keys = F.normalize(keys, dim=2, eps=1e-12)
+                keys = functional.normalize(keys, dim=2, eps=1e-12)
         at = self._project(x.detach() if own == "ad_hoc_WTA" or (own == "grad_WTA" and self.config.distance != "cosine") else x)
         near, top = self._top(self._similarities(at, keys))
         if learns and own == "ad_hoc_WTA" and self.config.timing == "before_blend":
             near, top, _ = self._follow(at, near, top)
         winner = top[..., 0].clone()
-        out = self._apply(x, self._blend(near, top, winner))
+        out = self._map(x, self._blend(near, top, winner))
         if learns and own == "ad_hoc_WTA" and self.config.timing == "after_backward" and out.requires_grad:
             near = near.detach()
 
@@ -104,13 +105,13 @@ class MemoryLinear(torch.nn.Module):
     def _project(self, x: Tensor) -> Tensor:
         psi, d = self.config.psi, self.keys.shape[2]
         if psi == "resize1d":
-            x = F.interpolate(x[:, None], size=d, mode="linear")[:, 0]
+            x = functional.interpolate(x[:, None], size=d, mode="linear")[:, 0]
         elif psi.startswith("resize2d"):
             side = math.isqrt(d // self.config.picture[0])
-            x = F.interpolate(x.reshape(-1, *self.config.picture), size=(side, side), mode="bilinear").flatten(1)
+            x = functional.interpolate(x.reshape(-1, *self.config.picture), size=(side, side), mode="bilinear").flatten(1)
         if psi.endswith("sign"):
             x = x.sign()
-        return F.normalize(x, dim=1, eps=1e-12) if self.config.distance == "cosine" else x
+        return functional.normalize(x, dim=1, eps=1e-12) if self.config.distance == "cosine" else x
 
     def _similarities(self, at: Tensor, keys: Tensor) -> Tensor:
         """(b, d), (q, m, d) -> (b, q, m)."""
@@ -134,7 +135,7 @@ class MemoryLinear(torch.nn.Module):
         weights: Tensor = share[..., 0, :] * _Read.apply(self.units, winner) + (others * rest).sum(2)
         return weights
 
-    def _apply(self, x: Tensor, weights: Tensor) -> Tensor:
+    def _map(self, x: Tensor, weights: Tensor) -> Tensor:
         n_in, bias = self.n_in, self.config.bias
         if self.config.layer_norm:
             weights, scale, shift = weights.split([weights.shape[2] - 2 * n_in, n_in, n_in], 2)
@@ -169,7 +170,7 @@ class MemoryLinear(torch.nn.Module):
         keys.index_add_(0, flat, move.reshape(b * q, -1))
         if config.distance == "cosine":
             moved = flat if b == 1 else slice(None)
-            keys[moved] = F.normalize(keys[moved], dim=1, eps=1e-12)
+            keys[moved] = functional.normalize(keys[moved], dim=1, eps=1e-12)
         wins = winner
         if b == 1:  # only the winner's similarity has changed
             top, near = top.clone(), near.clone()
@@ -185,7 +186,7 @@ class MemoryLinear(torch.nn.Module):
         return near, top, winner
 
     def _scramble(self, at: Tensor, near: Tensor, winner: Tensor) -> None:
-        """near, winner: (b, q). A replaced key's input takes it for its winner, where settings say so: in `winner`, in place."""
+        """near, winner: (b, q). A replaced key's input takes it for its winner, in `winner`, where settings say so."""
         self.replaced = []
         lowest, which = near.min(0)
         weak = (self.mu < self.config.tau_mu) & (self.eta >= self.config.tau_eta)

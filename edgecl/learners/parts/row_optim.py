@@ -13,13 +13,14 @@ from edgecl.errors import ConfigError, MissingDependency
 
 try:
     import torch
+    from torch import Tensor
 except ModuleNotFoundError as error:
     raise MissingDependency("these optimisers need torch: pip install 'edgecl[learn]'") from error
 
-Tensor = torch.Tensor
+Settings = dict[str, Any]  # of a parameter group
 
 
-class _Rows(torch.optim.Optimizer):
+class Rows(torch.optim.Optimizer):
     def __init__(self, params: Iterable[Any], lr: float, **defaults: Any) -> None:
         if not lr > 0 or defaults["weight_decay"] < 0:
             raise ConfigError(f"lr must be above 0 and weight_decay not below, got {lr} and {defaults['weight_decay']}")
@@ -37,9 +38,7 @@ class _Rows(torch.optim.Optimizer):
                     slope = gradient[rows] + group["weight_decay"] * values[rows]
                     values[rows] -= group["lr"] * self._direction(group, self.state[parameter], values, rows, slope)
 
-    def _direction(
-        self, group: dict[str, Any], state: dict[str, Tensor], values: Tensor, rows: Tensor, slope: Tensor
-    ) -> Tensor:
+    def _direction(self, group: Settings, state: dict[str, Tensor], values: Tensor, rows: Tensor, slope: Tensor) -> Tensor:
         raise NotImplementedError
 
     def forget(self, parameter: Tensor, rows: Iterable[int]) -> None:
@@ -48,15 +47,13 @@ class _Rows(torch.optim.Optimizer):
             value[list(rows)] = 0
 
 
-class RowSGD(_Rows):
+class RowSGD(Rows):
     """SGD; weight decay and momentum act on a row in the steps in which it has a gradient."""
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay)
 
-    def _direction(
-        self, group: dict[str, Any], state: dict[str, Tensor], values: Tensor, rows: Tensor, slope: Tensor
-    ) -> Tensor:
+    def _direction(self, group: Settings, state: dict[str, Tensor], values: Tensor, rows: Tensor, slope: Tensor) -> Tensor:
         if not group["momentum"]:
             return slope
         if not state:
@@ -65,7 +62,7 @@ class RowSGD(_Rows):
         return state["momentum"][rows]
 
 
-class RowAdam(_Rows):
+class RowAdam(Rows):
     """Adam (Kingma and Ba, 2015) whose averages, and their bias correction, count a row's own steps."""
 
     def __init__(
@@ -73,9 +70,7 @@ class RowAdam(_Rows):
     ) -> None:
         super().__init__(params, lr, betas=betas, weight_decay=weight_decay)
 
-    def _direction(
-        self, group: dict[str, Any], state: dict[str, Tensor], values: Tensor, rows: Tensor, slope: Tensor
-    ) -> Tensor:
+    def _direction(self, group: Settings, state: dict[str, Tensor], values: Tensor, rows: Tensor, slope: Tensor) -> Tensor:
         if not state:
             state["mean"], state["square"] = torch.zeros_like(values), torch.zeros_like(values)
             state["steps"] = values.new_zeros(len(values), 1)
