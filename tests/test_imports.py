@@ -31,7 +31,7 @@ LAYERS = (
     ("cli", "serve"),
     ("__main__",),
 )
-BASES = {f"edgecl.{name}.base" for name in ("rom", "heads", "mapping", "learners", "sharing.transport")}
+BASES = {f"edgecl.{name}.base" for name in ("rom", "streams", "heads", "mapping", "learners", "sharing.transport")}
 # What heads travel in, how pictures become pixels, how features are compared, and what a head puts into the ROM.
 CHECKS_SEE = BASES | {"edgecl.sharing.bundle", "edgecl.pictures.decode", "edgecl.rom.parity", "edgecl.rom.sockets"}
 EXPORT_SEES = {"types", "errors", "registry", "rom", "pictures", "text"}
@@ -96,6 +96,11 @@ NEEDS = {
     "edgecl.heads.parts.views": "torch",
     "edgecl.learners.finetune": "MissingDependency",
     **{f"edgecl.learners.parts.{name}": "MissingDependency" for name in ("memory_linear", "memory_torch", "row_optim")},
+    "edgecl.learners.parts.nets": "MissingDependency",
+    **{
+        f"edgecl.learners.baselines.{name}": "MissingDependency"
+        for name in ("networks", "finetune", "joint", "er", "er_random", "mir", "agem", "gdumb", "ensemble")
+    },
     "edgecl.two_devices.story": "MissingDependency",
     **{f"edgecl.serve.{name}": "MissingDependency" for name in ("api", "measures", "peers", "service")},
 }

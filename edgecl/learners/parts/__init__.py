@@ -1,1 +1,1 @@
-"""Pieces that several learners share."""
+"""Pieces that two methods really share."""
