@@ -106,5 +106,5 @@ class MemoryHead(Learner):
         if len(self.shape) == 3:
             x = np.moveaxis(x, 3, 1)
         scale = np.dtype(self.config.dtype).type(255) if x.dtype == np.uint8 else None
-        x = x.reshape(len(x), -1)
+        x = x.reshape(len(x), math.prod(self.shape))
         return x / scale if scale else x
