@@ -32,6 +32,8 @@ METHODS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
 # Continual-learning methods, judged on streams.
 LEARNERS: Mapping[str, str] = {
     "memory": "edgecl.learners.memory:MemoryLearner",
+    "memory_head": "edgecl.learners.memory_head:MemoryHead",
+    "cnu": "edgecl.learners.cnu:Cnu",
     "finetune": "edgecl.learners.baselines.finetune:FineTune",
     "joint": "edgecl.learners.baselines.joint:Joint",
     "er": "edgecl.learners.baselines.er:Er",

@@ -95,6 +95,7 @@ NEEDS = {
     **{f"edgecl.heads.parts.{name}": "MissingDependency" for name in ("crossfit", "folded", "paper", "training")},
     "edgecl.heads.parts.views": "torch",
     "edgecl.learners.finetune": "MissingDependency",
+    **{f"edgecl.learners.parts.{name}": "MissingDependency" for name in ("memory_linear", "memory_torch", "row_optim")},
     "edgecl.learners.parts.nets": "MissingDependency",
     **{
         f"edgecl.learners.baselines.{name}": "MissingDependency"
