@@ -19,9 +19,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from edgecl.bench.conditions import conditions
-from edgecl.heads.parts.memory import Memory
-from edgecl.heads.parts.memory_config import MemoryConfig
 from edgecl.learners.memory_head import Config, MemoryHead
+from edgecl.learners.parts.memory_config import MemoryConfig
+from edgecl.learners.parts.memory_numpy import Memory
 from edgecl.rom.torch_compat import torch
 
 SHAPES = {"points": (2, 4, 10), "features": (1280, 142, 20)}  # inputs, classes, units

@@ -1,6 +1,7 @@
 """A memory head on a stream: one labelled input at a time, no replay, no task label.
 
-Source: Memory Head for Pre-Trained Backbones in Continual Learning, CoLLAs 2024; the layer is `edgecl.heads.parts.memory`.
+Source: Memory Head for Pre-Trained Backbones in Continual Learning, CoLLAs 2024; the layer is
+`edgecl.learners.parts.memory_numpy`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from edgecl.errors import ConfigError
-from edgecl.heads.parts.memory import LOSSES, Memory, why_not
-from edgecl.heads.parts.memory_config import MemoryConfig
-from edgecl.learners.base import Learner
+from edgecl.learners.parts.memory_config import MemoryConfig
+from edgecl.learners.parts.memory_numpy import LOSSES, Memory, why_not
+from edgecl.learners.parts.task_aware import TaskAware
 from edgecl.types import Floats, Ints
 
 OPTIMISERS = ("sgd", "adam", "sparse_sgd", "sparse_adam")
@@ -48,7 +49,7 @@ class Config(MemoryConfig):
             raise ConfigError(f"{self.optimiser} has no momentum to set; leave it at 0, got {self.momentum}")
 
 
-class MemoryHead(Learner):
+class MemoryHead(TaskAware):
     """A `Memory` from the inputs, flattened, to the classes. A batch is learned one sample after the other.
 
     core: "numpy" or "torch", what was taken.   Pictures (h, w, c) are read channel by channel, bytes as 0..1.
@@ -90,15 +91,15 @@ class MemoryHead(Learner):
             return f"the optimiser {config.optimiser}"
         return "momentum" if config.momentum else "weight decay" if config.weight_decay else ""
 
-    def observe(self, x: Any, y: Ints) -> None:
+    def _observe(self, x: Any, y: Ints) -> None:
         step = self.memory.step
         for one, label in zip(self._flat(x), y.tolist(), strict=True):
             step(one, label)
 
-    def predict(self, x: Any, task: int | None = None) -> Floats:
+    def _scores(self, x: Any) -> Floats:
         return np.asarray(self.memory.scores(self._flat(x)), np.float32)
 
-    def nbytes(self) -> int:
+    def _held(self) -> int:
         return int(self.memory.nbytes)
 
     def _flat(self, x: Any) -> Any:

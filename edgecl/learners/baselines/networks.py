@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecl.learners.baselines.base import Baseline
 from edgecl.learners.parts import spaces
 from edgecl.learners.parts.nets import Tensor, build, is_pictures, kind, losses, nbytes, optimiser, torch
+from edgecl.learners.parts.task_aware import TaskAware
 from edgecl.types import Floats, Ints
 
 ROWS = 256  # predicted at once
 
 
-class NetLearner(Baseline):
+class NetLearner(TaskAware):
     """A learner with one network. A leaf implements `_step`, one step on a batch of tensors.
 
     Samples are kept in the form in which they are small: pictures as uint8, vectors in their space as float32.

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecl.errors import ConfigError
-from edgecl.learners.baselines.base import Baseline, last
 from edgecl.learners.parts import spaces
+from edgecl.learners.parts.task_aware import TaskAware, last
 from edgecl.types import Floats, Ints
 
 Map = tuple[NDArray[Any], NDArray[Any]]  # (d, k), (k,): scores are z @ w + b
 
 
-class VectorLearner(Baseline):
+class VectorLearner(TaskAware):
     """A leaf implements `_add`, `_solve` and `_held`. The map is solved when it is asked for, once a change."""
 
     def __init__(self, shape: tuple[int, ...], k: int, seed: int, config: Any) -> None:

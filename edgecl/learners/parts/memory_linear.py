@@ -1,8 +1,8 @@
 """A linear layer whose weights are read, input by input, from a few memory units found by their keys: every mode of the papers.
 
 A drop-in replacement of `nn.Linear`. What a step does to keys, counters and replaced units follows the rules of
-`edgecl.heads.parts.memory_config`, where the papers are named; `edgecl.heads.parts.memory` does the same without torch for the
-settings that a device learns with.
+`edgecl.learners.parts.memory_config`, where the papers are named; `memory_numpy` does the same without torch, and much
+quicker, for the proposed settings.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from edgecl.errors import MissingDependency
-from edgecl.heads.parts.memory_config import MemoryConfig, fresh_unit, initial
+from edgecl.learners.parts.memory_config import MemoryConfig, fresh_unit, initial
 
 try:
     import torch

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecl.errors import MissingDependency
-from edgecl.heads.parts.memory_config import MemoryConfig
+from edgecl.learners.parts.memory_config import MemoryConfig
 
 try:
     import torch
@@ -24,7 +24,7 @@ ROWS = 32  # scored at once: each reads weights of its own
 
 
 class TorchMemory:
-    """The interface of `edgecl.heads.parts.memory.Memory`, with every mode and optimiser."""
+    """The interface of `edgecl.learners.parts.memory_numpy.Memory`, with every mode and optimiser."""
 
     def __init__(
         self,

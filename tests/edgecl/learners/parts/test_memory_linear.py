@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="the memory layer needs torch: pip install 'edgecl[learn]'")
 
-from edgecl.heads.parts.memory import Memory  # noqa: E402
-from edgecl.heads.parts.memory_config import MemoryConfig  # noqa: E402
+from edgecl.learners.parts.memory_config import MemoryConfig  # noqa: E402
 from edgecl.learners.parts.memory_linear import MemoryLinear  # noqa: E402
+from edgecl.learners.parts.memory_numpy import Memory  # noqa: E402
 
 SMALL = MemoryConfig(m=5, delta=3, gamma=4.0, beta=0.1, tau_alpha=0.9, tau_mu=3.0, tau_eta=4.0)
 ALL = replace(SMALL, upd_m="none")

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="these optimisers need torch: pip install 'edgecl[learn]'")
 
 from edgecl.errors import ConfigError  # noqa: E402
-from edgecl.heads.parts.memory_config import MemoryConfig  # noqa: E402
+from edgecl.learners.parts.memory_config import MemoryConfig  # noqa: E402
 from edgecl.learners.parts.memory_linear import MemoryLinear  # noqa: E402
 from edgecl.learners.parts.row_optim import RowAdam, RowSGD  # noqa: E402
 

@@ -2,7 +2,7 @@
 
 It learns from one labelled input at a time, with the gradient in closed form: only the winning unit moves, so that what the
 others hold is not forgotten. No torch; the same steps as `edgecl.learners.parts.memory_linear`: a test holds them side by side.
-Source: see `edgecl.heads.parts.memory_config`. What a step needs is allocated once: at a handful of weights the calls into
+Source: see `edgecl.learners.parts.memory_config`. What a step needs is allocated once: at a handful of weights the calls into
 NumPy are the cost, at many it is the memory that is touched, which is that of `delta` units.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecl.errors import ConfigError
-from edgecl.heads.parts.memory_config import MemoryConfig, fresh_unit, initial
+from edgecl.learners.parts.memory_config import MemoryConfig, fresh_unit, initial
 
 LOSSES = ("cross_entropy", "hinge")
 _TINY = 1e-12  # a shorter vector is not made longer

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecl.errors import ConfigError
-from edgecl.heads.parts.memory import Memory
-from edgecl.heads.parts.memory_config import Draws, MemoryConfig, initial
+from edgecl.learners.parts.memory_config import Draws, MemoryConfig, initial
+from edgecl.learners.parts.memory_numpy import Memory
 
 X = np.array([(0.8, 0.6), (0.3, -0.9), (0.25, -0.95), (-0.5, -0.7)])
 Y = (0, 1, 1, 0)

@@ -1,4 +1,4 @@
-"""What every baseline does alike: where the stream gives the task, only the classes that came with it are answered."""
+"""What most learners do alike: where the stream gives the task, only the classes that came with it are answered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgecl.learners.base import Learner
 from edgecl.types import Floats, Ints
 
 
-class Baseline(Learner):
+class TaskAware(Learner):
     """A leaf implements `_observe`, `_scores` and `_held`."""
 
     def __init__(self, shape: tuple[int, ...], k: int, seed: int, config: Any) -> None:

@@ -1,7 +1,7 @@
 """Settings of a memory layer, and what they alone determine: sizes, first values, how an input becomes a key.
 
-Shared by the two implementations, NumPy (`edgecl.heads.parts.memory`) and torch (`edgecl.learners.parts.memory_linear`), which
-are tested to take the same steps. Papers: Memory Head for Pre-Trained Backbones in Continual Learning, CoLLAs 2024 (MH);
+Shared by the two implementations, NumPy (`memory_numpy`) and torch (`memory_linear`), which are tested to take the same steps.
+Papers: Memory Head for Pre-Trained Backbones in Continual Learning, CoLLAs 2024 (MH);
 Continual Neural Computation, ECML-PKDD 2024 (CNU).
 """
 
