@@ -17,7 +17,7 @@ PACKAGES = ("edgecl", "export", "firmware_sim")
 
 # From the bottom. A module sees its own layer and those below; within a layer, no circles.
 LAYERS = (
-    ("types", "errors", "registry", "config", "text", "files"),
+    ("types", "errors", "registry", "config", "text", "files", "options"),
     ("rom", "metrics", "space", "workers"),
     ("pictures",),
     ("streams",),

@@ -13,9 +13,9 @@ _STATUS, _REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 class PeakMemory:
     """The most bytes in memory during a `with` block, above those at its beginning.
 
-    Of the whole process, as the system counts pages: what other threads take counts, and what an earlier block has given back to
-    the allocator but not to the system is used again unseen, so the first block of a process says most. Where the system keeps
-    no such mark that can be set back (Linux does), it is the growth of the process's record, 0 if an earlier peak was higher.
+    Of the whole process, as the system counts pages: what other threads take counts, and what an earlier block has given back
+    to the allocator but not to the system is used again unseen, so the first block of a process says most. Where the system
+    keeps no mark that can be set back (Linux does), it is the growth of the process's record, 0 if an earlier peak was higher.
     """
 
     growth = 0  # bytes, after the block
