@@ -26,6 +26,18 @@ METHODS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
 }
 # Continual-learning methods, judged on streams.
 LEARNERS: Mapping[str, str] = {}
+# The orders that a data set's samples may come in: (dataset, seed, options) -> Stream.
+SCENARIOS: Mapping[str, str] = {
+    "iid": "edgecl.streams.scenarios.iid:iid",
+    "ci": "edgecl.streams.scenarios.ci:ci",
+    "cdi": "edgecl.streams.scenarios.cdi:cdi",
+    "cdid": "edgecl.streams.scenarios.cdid:cdid",
+    "class": "edgecl.streams.scenarios.class_incremental:class_incremental",
+    "domain": "edgecl.streams.scenarios.domain_incremental:domain_incremental",
+    "task": "edgecl.streams.scenarios.task_incremental:task_incremental",
+    "superclass": "edgecl.streams.scenarios.superclass:superclass",
+    "blurry": "edgecl.streams.scenarios.blurry:blurry",
+}
 MAPPERS: Mapping[str, str] = {
     "mahalanobis": "edgecl.mapping.mahalanobis:Mahalanobis",
     "gmmc": "edgecl.mapping.gmmc:Gmmc",
