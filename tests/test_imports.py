@@ -26,7 +26,7 @@ LAYERS = (
     ("sharing", "learners"),
     (
         *("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange"),
-        *("importing", "collisions", "judging", "merging", "peering", "two_devices", "learning_apart"),
+        *("streaming", "importing", "collisions", "judging", "merging", "peering", "two_devices", "learning_apart"),
     ),
     ("cli", "serve"),
     ("__main__",),

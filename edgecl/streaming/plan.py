@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from edgecl import __version__, registry
 from edgecl.errors import ConfigError
 from edgecl.learners import making
-from edgecl.options import checked
 from edgecl.streams.base import Dataset, Stream
+from edgecl.streams.scenarios import making as scenarios
 from edgecl.text import printable
 
 SCENARIO = "scenario"  # the owner of the scenario's settings, beside the learners'
@@ -65,18 +64,13 @@ class Plan:
 
     def stream(self, dataset: Dataset, seed: int) -> Stream:
         """The data in the scenario's order. Raises UnknownName, ConfigError or DataError."""
-        make = registry.load("scenario", registry.SCENARIOS, self.scenario)
-        hints = get_type_hints(make)
-        names = [p.name for p in inspect.signature(make).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        own = {name: hints[name] for name in names if name not in ("dataset", "seed")}
-        found: Stream = make(dataset, seed=seed, **checked(own, self.scenario_options, f"the scenario {self.scenario}"))
-        return found
+        return scenarios.make(self.scenario, dataset, seed, **self.scenario_options)
 
     def key(self, entry: Entry, seed: int, data: str) -> str:
         """What a run depends on, as a digest: two with the same key have the same result. data: a digest of the data."""
         parts = {
             **{"learner": entry.learner, "config": dataclasses.asdict(entry.config), "seed": seed, "data": data},
-            **{"scenario": self.scenario, "options": dict(self.scenario_options), "batch": self.batch, "every": self.every},
+            **{"scenario": self.scenario, "options": {k: str(v) for k, v in self.scenario_options.items()}, "batch": self.batch, "every": self.every},
             "versions": versions(),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,171 @@
+"""Every learner of a plan with every seed, one after another or by several processes; the runs are the same either way."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import as_completed
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from edgecl.errors import ConfigError
+from edgecl.learners import making
+from edgecl.learners.figures import FIGURES, figures
+from edgecl.learners.running import run
+from edgecl.metrics.intervals import Interval, interval
+from edgecl.streaming.plan import Entry, Plan, data_digest, versions
+from edgecl.streaming.record import Kept, Run, answers, run_of
+from edgecl.streams.base import Dataset, Samples, Stream
+from edgecl.workers.pool import Pool
+
+Progress = Callable[[str, int, int], None]
+STAGE = "learning from the stream"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result: `runs` by label, in the order of the plan's seeds. conditions: what it was made under."""
+
+    plan: Plan
+    data: str
+    runs: Mapping[str, tuple[Run, ...]]
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def figures(self) -> Mapping[str, Mapping[str, Interval]]:
+        """label -> figure -> its mean over the seeds and its interval."""
+        found = {}
+        for label, runs in self.runs.items():
+            each = [figures(one.result) for one in runs]
+            found[label] = {name: interval([told[name] for told in each]) for name in FIGURES if name in each[0]}
+        return found
+
+    @cached_property
+    def ranking(self) -> list[str]:
+        """Labels by mean accuracy at the end, the best first; of equals as the plan has them."""
+        return sorted(self.runs, key=lambda label: -self.figures[label]["accuracy"].mean)
+
+    def lead(self, first: str, second: str, figure: str = "accuracy") -> Interval:
+        """How far `first` is ahead of `second`, seed by seed: what the seed does to both does not blur it."""
+        pairs = zip(self.runs[first], self.runs[second], strict=True)
+        return interval([figures(a.result)[figure] - figures(b.result)[figure] for a, b in pairs])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "plan": self.plan.to_dict(),
+            "data": self.data,
+            "conditions": dict(self.conditions),
+            "figures": {label: {name: asdict(one) for name, one in row.items()} for label, row in self.figures.items()},
+            "ranking": self.ranking,
+            "runs": {label: [one.to_dict() | {"regions": None} for one in runs] for label, runs in self.runs.items()},
+        }
+
+
+def compare(
+    plan: Plan,
+    dataset: Dataset,
+    *,
+    workers: int = 1,
+    folder: Path | None = None,
+    conditions: Mapping[str, Any] | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Comparison:
+    """Run every learner of the plan with every seed on the data.
+
+    workers: processes; each has a copy of the data, so inputs must be arrays. Seconds then say little.   folder: where runs are
+    kept as they are done; those that are there already are not run again.   conditions: to be stated in the record.
+    Raises UnknownName, ConfigError or DataError before anything is run, and what a learner raises.
+    """
+    for entry in plan.entries:
+        _ = entry.config
+    plan.stream(dataset, plan.seeds[0])
+    kept, digest = Kept(folder), data_digest(dataset)
+    keys = {(entry.label, seed): plan.key(entry, seed, digest) for seed in plan.seeds for entry in plan.entries}
+    done = {}
+    for (label, seed), key in keys.items():
+        if found := kept.get(key):
+            done[label, seed] = Run(label, seed, found.experiences, found.result, found.regions)
+    todo = [(entry, seed) for seed in plan.seeds for entry in plan.entries if (entry.label, seed) not in done]
+    skipped = len(done)
+    for one in _apart(plan, dataset, todo, workers) if workers > 1 else _here(plan, dataset, todo, progress, skipped):
+        done[one.label, one.seed] = one
+        kept.put(keys[one.label, one.seed], one)
+        progress(STAGE, len(done), len(keys))
+    runs = {entry.label: tuple(done[entry.label, seed] for seed in plan.seeds) for entry in plan.entries}
+    stated = {**(conditions or {}), "versions": versions(), "workers": workers, "runs_kept_from_before": skipped}
+    return Comparison(plan, dataset.name, runs, stated)
+
+
+def run_one(plan: Plan, entry: Entry, seed: int, stream: Stream, progress: Progress = lambda stage, done, total: None) -> Run:
+    """One learner, one seed. One thread for linear algebra, so that the bits do not depend on the machine's cores."""
+    config = entry.config
+    with threadpool_limits(1):
+        learner = making.make(entry.learner, stream.shape, len(stream.classes), seed, config)
+        result = run(learner, stream, batch=plan.batch, every=plan.every, progress=progress)
+        regions = answers(learner, stream) if seed == plan.seeds[0] else None
+    return Run(entry.label, seed, tuple(e.name for e in stream), result, regions)
+
+
+def _here(
+    plan: Plan, dataset: Dataset, todo: list[tuple[Entry, int]], progress: Progress, skipped: int
+) -> Iterator[Run]:
+    stream, of = plan.stream(dataset, plan.seeds[0]), plan.seeds[0]
+    for entry, seed in todo:
+        if seed != of:
+            stream, of = plan.stream(dataset, seed), seed
+        yield run_one(plan, entry, seed, stream, lambda _, i, n, name=f"{entry.label}, seed {seed}": progress(name, i, n))
+
+
+class Host:
+    """What runs in a worker: the data and the plan, from a file and from JSON."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        plan = settings["plan"]
+        entries = tuple(Entry(e["label"], e["learner"], e["options"]) for e in plan["entries"])
+        self._plan = Plan(**{**plan, "entries": entries, "seeds": tuple(plan["seeds"])})
+        self._dataset = _load(Path(settings["data"]))
+
+    def run(self, label: str, seed: int) -> dict[str, Any]:
+        """The run as JSON values."""
+        entry = next(one for one in self._plan.entries if one.label == label)
+        return run_one(self._plan, entry, seed, self._plan.stream(self._dataset, seed)).to_dict()
+
+
+def _apart(plan: Plan, dataset: Dataset, todo: list[tuple[Entry, int]], workers: int) -> Iterator[Run]:
+    if not todo:
+        return
+    if not isinstance(dataset.train.x, np.ndarray):
+        raise ConfigError("pictures that are read as they are asked for go to one process only; leave out --workers")
+    plain = {**vars(plan), "entries": [asdict(entry) for entry in plan.entries]}
+    with contextlib.ExitStack() as end:
+        place = Path(end.enter_context(tempfile.TemporaryDirectory(prefix="edgecl-stream-"))) / "data.npz"
+        _save(dataset, place)
+        settings = {"plan": plain, "data": str(place)}
+        pool = end.enter_context(Pool("processes", f"{__name__}:{Host.__name__}", settings, min(workers, len(todo))))
+        futures = [pool.submit("run", {"label": e.label, "seed": s}, affinity=i) for i, (e, s) in enumerate(todo)]
+        for future in as_completed(futures):
+            yield run_of(future.result())
+
+
+def _save(dataset: Dataset, path: Path) -> None:
+    arrays = {"names": np.array([dataset.name]), "classes": np.array(dataset.classes), "groups": np.array(dataset.groups)}
+    for part in ("train", "val", "test"):
+        samples = getattr(dataset, part)
+        arrays |= {f"{part}_{field}": np.asarray(getattr(samples, field)) for field in ("x", "y", "group")}
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def _load(path: Path) -> Dataset:
+    with np.load(path, allow_pickle=False) as found:
+        parts = {
+            part: Samples(*(found[f"{part}_{field}"] for field in ("x", "y", "group"))) for part in ("train", "val", "test")
+        }
+        names = {field: tuple(map(str, found[field])) for field in ("classes", "groups")}
+        return Dataset(name=str(found["names"][0]), **names, **parts)
