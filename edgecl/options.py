@@ -1,4 +1,4 @@
-"""Settings of a method as people write them: on a command line, where all is text, or in TOML; held against its declared types."""
+"""Settings as people write them: on a command line, where all is text, or in TOML; held against declared types."""
 
 from __future__ import annotations
 

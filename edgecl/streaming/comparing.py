@@ -85,7 +85,7 @@ def compare(
     """
     for entry in plan.entries:
         _ = entry.config
-    plan.stream(dataset, plan.seeds[0])
+    n = len(plan.stream(dataset, plan.seeds[0]))
     kept, digest = Kept(folder), data_digest(dataset)
     keys = {(entry.label, seed): plan.key(entry, seed, digest) for seed in plan.seeds for entry in plan.entries}
     done = {}
@@ -94,33 +94,40 @@ def compare(
             done[label, seed] = Run(label, seed, found.experiences, found.result, found.regions)
     todo = [(entry, seed) for seed in plan.seeds for entry in plan.entries if (entry.label, seed) not in done]
     skipped = len(done)
-    for one in _apart(plan, dataset, todo, workers) if workers > 1 else _here(plan, dataset, todo, progress, skipped):
+
+    def within(i: int) -> None:
+        progress(STAGE, len(done) * n + i, len(keys) * n)
+
+    for one in _apart(plan, dataset, todo, workers) if workers > 1 else _here(plan, dataset, todo, within):
         done[one.label, one.seed] = one
         kept.put(keys[one.label, one.seed], one)
-        progress(STAGE, len(done), len(keys))
+        within(0)
     runs = {entry.label: tuple(done[entry.label, seed] for seed in plan.seeds) for entry in plan.entries}
     stated = {**(conditions or {}), "versions": versions(), "workers": workers, "runs_kept_from_before": skipped}
     return Comparison(plan, dataset.name, runs, stated)
 
 
-def run_one(plan: Plan, entry: Entry, seed: int, stream: Stream, progress: Progress = lambda stage, done, total: None) -> Run:
-    """One learner, one seed. One thread for linear algebra, so that the bits do not depend on the machine's cores."""
+def run_one(plan: Plan, entry: Entry, seed: int, stream: Stream, within: Callable[[int], None] = lambda i: None) -> Run:
+    """One learner, one seed. One thread for linear algebra, so that the bits do not depend on the machine's cores.
+
+    within: told how many experiences are done.
+    """
     config = entry.config
     with threadpool_limits(1):
         learner = making.make(entry.learner, stream.shape, len(stream.classes), seed, config)
-        result = run(learner, stream, batch=plan.batch, every=plan.every, progress=progress)
+        said = run(
+            learner, stream, batch=plan.batch, every=plan.every, progress=lambda _, i, n: within(i) if i < last else None
+        )
         regions = answers(learner, stream) if seed == plan.seeds[0] else None
-    return Run(entry.label, seed, tuple(e.name for e in stream), result, regions)
+    return Run(entry.label, seed, tuple(e.name for e in stream), told, regions)
 
 
-def _here(
-    plan: Plan, dataset: Dataset, todo: list[tuple[Entry, int]], progress: Progress, skipped: int
-) -> Iterator[Run]:
-    stream, of = plan.stream(dataset, plan.seeds[0]), plan.seeds[0]
+def _here(plan: Plan, dataset: Dataset, todo: list[tuple[Entry, int]], within: Callable[[int], None]) -> Iterator[Run]:
+    streams: dict[int, Stream] = {}
     for entry, seed in todo:
-        if seed != of:
-            stream, of = plan.stream(dataset, seed), seed
-        yield run_one(plan, entry, seed, stream, lambda _, i, n, name=f"{entry.label}, seed {seed}": progress(name, i, n))
+        if seed not in streams:
+            streams = {seed: plan.stream(dataset, seed)}
+        yield run_one(plan, entry, seed, streams[seed], within)
 
 
 class Host:

@@ -48,15 +48,23 @@ class Run:
         """Plain JSON values, for `run_of`; None stands for what is no number."""
         r, found = self.result, self.regions
         regions = found and {
-            **{"low": found.low, "high": found.high},
+            "low": found.low,
+            "high": found.high,
             "labels": base64.b64encode(found.labels.tobytes()).decode(),
         }
         return {
-            **{"label": self.label, "seed": self.seed, "experiences": list(self.experiences), "samples": r.samples},
+            "label": self.label,
+            "seed": self.seed,
+            "experiences": list(self.experiences),
+            "samples": r.samples,
             **{name: _plain(getattr(r, name)) for name in _MATRICES},
-            **{"untrained": _plain(r.untrained), "test_counts": r.test_counts.tolist(), "bytes_held": r.bytes_held.tolist()},
-            **{"seconds": dict(r.seconds), "peak_memory": r.peak_memory, "curve": [list(point) for point in r.curve]},
-            **{"regions": regions},
+            "untrained": _plain(r.untrained),
+            "test_counts": r.test_counts.tolist(),
+            "bytes_held": r.bytes_held.tolist(),
+            "seconds": dict(r.seconds),
+            "peak_memory": r.peak_memory,
+            "curve": [list(point) for point in r.curve],
+            "regions": regions,
         }
 
 
