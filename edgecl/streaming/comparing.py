@@ -115,9 +115,7 @@ def run_one(plan: Plan, entry: Entry, seed: int, stream: Stream, within: Callabl
     config = entry.config
     with threadpool_limits(1):
         learner = making.make(entry.learner, stream.shape, len(stream.classes), seed, config)
-        said = run(
-            learner, stream, batch=plan.batch, every=plan.every, progress=lambda _, i, n: within(i) if i < last else None
-        )
+        told = run(learner, stream, batch=plan.batch, every=plan.every, progress=lambda _, i, n: within(i) if i < n else None)
         regions = answers(learner, stream) if seed == plan.seeds[0] else None
     return Run(entry.label, seed, tuple(e.name for e in stream), told, regions)
 
@@ -171,8 +169,8 @@ def _save(dataset: Dataset, path: Path) -> None:
 
 def _load(path: Path) -> Dataset:
     with np.load(path, allow_pickle=False) as found:
-        parts = {
-            part: Samples(*(found[f"{part}_{field}"] for field in ("x", "y", "group"))) for part in ("train", "val", "test")
-        }
-        names = {field: tuple(map(str, found[field])) for field in ("classes", "groups")}
-        return Dataset(name=str(found["names"][0]), **names, **parts)
+        train, val, test = (
+            Samples(*(found[f"{part}_{field}"] for field in ("x", "y", "group"))) for part in ("train", "val", "test")
+        )
+        classes, groups = (tuple(map(str, found[field])) for field in ("classes", "groups"))
+        return Dataset(str(found["names"][0]), classes, groups, train, val, test)

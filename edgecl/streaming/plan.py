@@ -70,8 +70,14 @@ class Plan:
         """What a run depends on, as a digest: two with the same key have the same result. data: a digest of the data."""
         options = {name: str(value) for name, value in self.scenario_options.items()}
         parts = {
-            **{"learner": entry.learner, "config": dataclasses.asdict(entry.config), "seed": seed, "data": data},
-            **{"scenario": self.scenario, "options": options, "batch": self.batch, "every": self.every},
+            "learner": entry.learner,
+            "config": dataclasses.asdict(entry.config),
+            "seed": seed,
+            "data": data,
+            "scenario": self.scenario,
+            "options": options,
+            "batch": self.batch,
+            "every": self.every,
             "versions": versions(),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -72,10 +72,12 @@ def run_of(values: Mapping[str, Any]) -> Run:
     """What `to_dict` gave. Raises ValueError, TypeError or KeyError for anything else."""
     names = tuple(map(str, values["experiences"]))
     n = len(names)
-    matrices = {name: _numbers(values[name], (n, n)) for name in _MATRICES}
+    accuracy, val, top5 = (_numbers(values[name], (n, n)) for name in _MATRICES)
     curve = _numbers(values["curve"], (len(values["curve"]), 2))
     result = Result(
-        **matrices,
+        accuracy=accuracy,
+        val=val,
+        top5=top5,
         test_counts=_numbers(values["test_counts"], (n,)).astype(np.int64),
         bytes_held=_numbers(values["bytes_held"], (n,)).astype(np.int64),
         untrained=_numbers(values["untrained"], (n,)),
@@ -145,7 +147,7 @@ def _writing(path: Path) -> Any:
 
 def _plain(values: NDArray[Any]) -> Any:
     """As lists, None for what is no number."""
-    return np.where(np.isnan(values), None, values).tolist()
+    return np.where(np.isnan(values), np.array(None), values).tolist()
 
 
 def _numbers(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
