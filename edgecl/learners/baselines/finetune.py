@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from edgecl.learners.baselines.networks import NetLearner
 from edgecl.learners.parts.nets import NetConfig as Config
-from edgecl.learners.parts.nets import NetLearner
 
 __all__ = ["Config", "FineTune"]
 
