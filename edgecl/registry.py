@@ -49,6 +49,9 @@ SCENARIOS: Mapping[str, str] = {
     "task": "edgecl.streams.scenarios.task_incremental:task_incremental",
     "superclass": "edgecl.streams.scenarios.superclass:superclass",
     "blurry": "edgecl.streams.scenarios.blurry:blurry",
+    "drift": "edgecl.streams.scenarios.drift:drift",
+    "permuted": "edgecl.streams.scenarios.permuted:permuted",
+    "rotated": "edgecl.streams.scenarios.rotated:rotated",
 }
 MAPPERS: Mapping[str, str] = {
     "mahalanobis": "edgecl.mapping.mahalanobis:Mahalanobis",
