@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,22 +27,26 @@ class Result:
 
     accuracy: (N, N), row i after experience i, column j on the test samples of experience j; top5: likewise, right if the class
     is among the five best, nan for fewer than ten classes; val: as accuracy, nan where an experience has no validation samples.
-    untrained: (N,) accuracy before the first sample.   test_counts: (N,) samples.   curve: (samples seen, accuracy on the test
-    samples of all experiences begun so far).   seconds: `learning`, `predicting`.   bytes_held: after each experience, (N,).
+    untrained: (N,) accuracy before the first sample.   test_counts, train_counts: (N,) samples.   curve: (samples seen,
+    accuracy on the test samples of all experiences begun so far).   seconds: `learning`, `predicting`.   bytes_held: (N,).
     peak_memory: bytes that the process grew by (`PeakMemory`), learning and judging.
     """
 
     accuracy: Matrix
     val: Matrix
     test_counts: NDArray[np.int64]
-    samples: int
+    train_counts: NDArray[np.int64]
     seconds: Mapping[str, float]
     bytes_held: NDArray[np.int64]
     untrained: NDArray[np.float64]
     top5: Matrix
     peak_memory: int
     curve: tuple[tuple[int, float], ...] = ()
-    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """Learned in all."""
+        return int(self.train_counts.sum())
 
 
 def run(
@@ -100,7 +103,7 @@ def run(
         accuracy=accuracy,
         val=val,
         test_counts=counts,
-        samples=seen,
+        train_counts=np.array([len(e.train) for e in stream], np.int64),
         seconds={"learning": learning, "predicting": clock() - started - learning},
         bytes_held=held,
         untrained=untrained,

@@ -22,7 +22,7 @@ from edgecl.streams.base import Stream
 RUNS = "runs.jsonl"
 SIDE = 200  # points along each side of a map of answers
 _MARGIN = 0.08  # around the test points, as a share of their range
-_MATRICES = ("accuracy", "val", "top5")
+_MATRICES, _COUNTS = ("accuracy", "val", "top5"), ("test_counts", "train_counts", "bytes_held")
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,16 @@ def run_of(values: Mapping[str, Any]) -> Run:
     names = tuple(map(str, values["experiences"]))
     n = len(names)
     accuracy, val, top5 = (_numbers(values[name], (n, n)) for name in _MATRICES)
+    tests, trains, held = (_numbers(values[name], (n,)).astype(np.int64) for name in _COUNTS)
     curve = _numbers(values["curve"], (len(values["curve"]), 2))
     result = Result(
         accuracy=accuracy,
         val=val,
         top5=top5,
-        test_counts=_numbers(values["test_counts"], (n,)).astype(np.int64),
-        bytes_held=_numbers(values["bytes_held"], (n,)).astype(np.int64),
+        test_counts=tests,
+        train_counts=trains,
+        bytes_held=held,
         untrained=_numbers(values["untrained"], (n,)),
-        samples=int(values["samples"]),
         seconds={name: float(values["seconds"][name]) for name in ("learning", "predicting")},
         peak_memory=int(values["peak_memory"]),
         curve=tuple((int(seen), float(accuracy)) for seen, accuracy in curve),
