@@ -108,12 +108,13 @@ UNCHANGED: tuple[Check, ...] = (check_inputs_are_left_as_they_are,)
 
 def _dataset(name: str, y: np.ndarray, group: np.ndarray, groups: tuple[str, ...]) -> Dataset:
     rng = np.random.default_rng(5)
-    parts = []
+    made = []
     for share in (1, 2, 2):
         rows = rng.permutation(np.arange(0, len(y), share))
         points = np.stack([y, group], 1)[rows] + rng.normal(0, 0.1, (len(rows), 2))
-        parts.append(Samples.of(points, y[rows], group[rows]))
-    return Dataset(name, tuple(f"class {c}" for c in range(int(y.max()) + 1)), groups, *parts)
+        made.append(Samples.of(points, y[rows], group[rows]))
+    train, val, test = made
+    return Dataset(name, tuple(f"class {c}" for c in range(int(y.max()) + 1)), groups, train, val, test)
 
 
 def _pairs(samples: Samples) -> list[tuple[int, int]]:

@@ -34,9 +34,10 @@ def dataset(name: str, block: Callable[[int, int], Points]) -> Dataset:
     group = np.concatenate([np.full(len(points), domain) for points, _, domain in blocks])
     low, high = x.min(0), x.max(0)
     every = Samples.of((x - low) / (high - low) * 2 - 1, y, group)
-    train, pool = np.arange(0, POINTS, 2), np.arange(1, POINTS, 2)
-    parts = [every[rows[_twice_permuted(len(rows))]] for rows in (train, pool[::2], pool[1::2])]
-    return Dataset(name, tuple(f"class {c}" for c in range(CLASSES)), ("domain 0", "domain 1"), *parts)
+    pool = np.arange(1, POINTS, 2)
+    lots = (np.arange(0, POINTS, 2), pool[::2], pool[1::2])
+    train, val, test = (every[rows[_twice_permuted(len(rows))]] for rows in lots)
+    return Dataset(name, tuple(f"class {c}" for c in range(CLASSES)), ("domain 0", "domain 1"), train, val, test)
 
 
 def _twice_permuted(n: int) -> NDArray[np.int64]:
