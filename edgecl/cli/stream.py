@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,7 +53,7 @@ def run(
     from edgecl.streaming.plan import SCENARIO, planned
     from edgecl.streaming.report import verdict, write
 
-    given = [assignment(text) for text in settings or []]
+    given: list[tuple[str, str, Any]] = [assignment(text) for text in settings or []]
     if tasks is not None:
         given.append((SCENARIO, "tasks", tasks))
     plan = planned(
@@ -67,6 +67,8 @@ def run(
     )
     with progress() as bar:
         dataset, conditions = open_data(data, rom=rom, size=side, say=say, progress=bar)
+        for note in dataset.notes:
+            say(note)
         result = compare(plan, dataset, workers=workers, folder=output, conditions=conditions, progress=bar)
     if output is not None:
         for path in write(result, dataset, output):
@@ -81,12 +83,13 @@ def run(
 @app.command()
 def ls(as_json: JsonOption = False) -> None:
     """Learners, scenarios and data sets there are."""
-    from edgecl.streaming.opening import DATA, first_line
+    from edgecl.streaming.opening import first_line
+    from edgecl.streams.opening import FORMS
 
     found = {
         "learners": {name: first_line(path) for name, path in registry.LEARNERS.items()},
         "scenarios": {name: first_line(path) for name, path in registry.SCENARIOS.items()},
-        "data": dict(DATA),
+        "data": dict(FORMS),
     }
     if as_json:
         print(json.dumps(found))
@@ -106,7 +109,7 @@ def _seeds(text: str) -> list[int]:
         return list(range(numbers[0]))
     if len(numbers) < 2:
         raise ConfigError(
-            f"--seeds takes how many, from 1 to 1000, or at least two seeds with commas between them; got '{printable(text, 40)}'"
+            f"--seeds takes how many, 1 to 1000, or two or more seeds with commas between them; got '{printable(text, 40)}'"
         )
     return numbers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,14 +16,6 @@ from edgecl.rom.opening import open_rom, rom_folder
 from edgecl.streams import opening
 from edgecl.streams.base import Dataset
 
-DATA: Mapping[str, str] = {
-    "modes": "Two blobs a class, four classes, points of the plane (Tiezzi et al., 2024).",
-    "moons": "Interleaving half moons, four classes, points of the plane (Tiezzi et al., 2024).",
-    "cifar100:FOLDER": "CIFAR-100 in torchvision's files, or in train.npz and test.npz; groups are its 20 superclasses.",
-    "FOLDER": "Tasks, each with train/ and test/ of classes; or train/ and test/ of classes.",
-    "ns:FOLDER": "Such a folder three times: clean, then with two strengths of noise (the non-stationary ImageNet recipe).",
-    "FILE.npz": "Arrays x_train, y_train, x_test, y_test, and group_train, group_test where there are groups.",
-}
 DEFAULT = "default"
 
 
@@ -43,11 +36,15 @@ def open_data(
         found = opening.load(data, size=size, progress=progress)
         return found, _stated(conditions("", "", 1), rom_id="", backbone="")
     settings = config.load(home, {"rom": None if rom == DEFAULT else rom})
-    with open_rom(rom_folder(settings.rom, home, say), settings.runtime, settings.device, settings.threads) as opened:
+    with contextlib.ExitStack() as end:
+        opened = end.enter_context(
+            open_rom(rom_folder(settings.rom, home, say), settings.runtime, settings.device, settings.threads)
+        )
         cache = None
         if settings.feature_cache_mb:
             key = f"{opened.rom_id}/{opened.runtime}/{opened.provider}"
             cache = FeatureCache(home / "cache" / "features.sqlite", key, opened.width, settings.feature_cache_mb << 20)
+            end.callback(cache.close)
         found = opening.load(data, rom=opened, cache=cache, size=size, progress=progress)
         stated = conditions(opened.runtime, opened.provider, settings.threads)
         return found, _stated(stated, rom_id=opened.rom_id, backbone=opened.image.backbone)
@@ -55,8 +52,7 @@ def open_data(
 
 def first_line(path: str) -> str:
     """Of the docstring of what a registry names, read and not imported: a list must not load torch."""
-    module, _, name = path.partition(":")
-    spec = find_spec(module)
+    spec = find_spec(path.partition(":")[0])
     if spec is None or spec.origin is None:
         return ""
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
