@@ -50,7 +50,7 @@ def figures(result: Result) -> dict[str, float]:
         "area": continual.learning_curve_area(curve),
         "last": continual.last_accuracy(r, counts),
         "anytime": continual.anytime_accuracy(curve),
-        "top5": continual.last_accuracy(result.top5, counts),
+        "top5": float(np.average(result.top5, weights=counts)),
         "bytes": float(result.bytes_held[-1]),
         "peak_memory": float(result.peak_memory),
         "seconds": seconds,

@@ -16,7 +16,7 @@ from edgecl.metrics.memory import PeakMemory
 from edgecl.streams.base import Experience, Samples, Stream
 
 Matrix = NDArray[np.float64]
-ROWS = 256  # asked for at once when a learner is judged
+ROWS = 512  # asked for at once when a learner is judged
 TOP = 5
 CLASSES_FOR_TOP = 10  # with fewer classes, one of five is no answer
 
@@ -25,10 +25,11 @@ CLASSES_FOR_TOP = 10  # with fewer classes, one of five is no answer
 class Result:
     """What a run gave.
 
-    accuracy: (N, N), row i after experience i, column j on the test samples of experience j; top5: likewise, right if the class
-    is among the five best, nan for fewer than ten classes; val: as accuracy, nan where an experience has no validation samples.
-    untrained: (N,) accuracy before the first sample.   test_counts, train_counts: (N,) samples.   curve: (samples seen,
-    accuracy on the test samples of all experiences begun so far).   seconds: `learning`, `predicting`.   bytes_held: (N,).
+    accuracy: (N, N), row i after experience i, column j on the test samples of experience j; val: likewise, nan where an
+    experience has no validation samples.   top5: (N,) at the end, share with the class among the five best; nan for fewer than
+    ten classes.   untrained: (N,) accuracy before the first sample.   test_counts, train_counts: (N,) samples.
+    curve: (samples seen, accuracy on the test samples of all experiences begun so far).   seconds: `learning`, `predicting`.
+    bytes_held: (N,) after each experience.
     peak_memory: bytes that the process grew by (`PeakMemory`), learning and judging.
     """
 
@@ -39,7 +40,7 @@ class Result:
     seconds: Mapping[str, float]
     bytes_held: NDArray[np.int64]
     untrained: NDArray[np.float64]
-    top5: Matrix
+    top5: NDArray[np.float64]
     peak_memory: int
     curve: tuple[tuple[int, float], ...] = ()
 
@@ -66,7 +67,8 @@ def run(
     """
     _check(stream, batch, every)
     n = len(stream)
-    accuracy, top5, val = (np.full((n, n), np.nan) for _ in range(3))
+    accuracy, val = np.full((n, n), np.nan), np.full((n, n), np.nan)
+    top5, tops = np.full(n, np.nan), (1, TOP) if len(stream.classes) >= CLASSES_FOR_TOP else (1,)
     held, curve = np.zeros(n, np.int64), list[tuple[int, float]]()
     counts = np.array([len(e.test) for e in stream], np.int64)
     learning = 0.0
@@ -94,8 +96,10 @@ def run(
             learning += clock() - began
             seen += len(experience.train)
             for j, other in enumerate(stream):
-                accuracy[i, j], top5[i, j] = _right(learner, stream, other, other.test)
-                val[i, j], _ = _right(learner, stream, other, other.val)
+                accuracy[i, j], *five = _right(learner, stream, other, other.test, tops if i == n - 1 else (1,))
+                val[i, j] = _right(learner, stream, other, other.val)[0]
+                if five:
+                    top5[j] = five[0]
             curve.append((seen, float(np.average(accuracy[i], weights=counts * begun))))
             held[i] = learner.nbytes()
             progress("learning the stream", i + 1, n)
@@ -129,16 +133,14 @@ def _between(cuts: list[int], end: int) -> list[tuple[int, int]]:
     return list(zip([0, *cuts], [*cuts, end], strict=True))
 
 
-def _right(learner: Learner, stream: Stream, experience: Experience, samples: Samples) -> tuple[float, float]:
-    """Share of right answers, and of those with the class among the five best; nan for no samples, or too few classes."""
+def _right(
+    learner: Learner, stream: Stream, experience: Experience, samples: Samples, tops: tuple[int, ...] = (1,)
+) -> list[float]:
+    """For each of `tops`, the share of the samples with their class among so many best; nan for no samples."""
     task = experience.task if stream.task_given else None
-    first, five = list[NDArray[np.bool_]](), list[NDArray[np.bool_]]()
+    right = [0] * len(tops)
     for start in range(0, len(samples), ROWS):
         y = samples.y[start : start + ROWS]
         scores = learner.predict(samples.x[start : start + ROWS], task)
-        first.append(among_best(scores, y, 1))
-        five.append(among_best(scores, y, TOP))
-    if not first:
-        return float("nan"), float("nan")
-    enough = len(stream.classes) >= CLASSES_FOR_TOP
-    return float(np.concatenate(first).mean()), float(np.concatenate(five).mean()) if enough else float("nan")
+        right = [so_far + int(among_best(scores, y, top).sum()) for so_far, top in zip(right, tops, strict=True)]
+    return [count / len(samples) if len(samples) else float("nan") for count in right]

@@ -23,6 +23,11 @@ def among_best(scores: Floats, true: Ints, top: int = 1) -> NDArray[np.bool_]:
 
     Of equal scores the first counts as the larger, as in argmax; a score that is no number is never among them.
     """
+    if top == 1:  # most asked for, and much quicker so
+        first = scores.argmax(1)
+        largest = scores[np.arange(len(scores)), first]
+        right: NDArray[np.bool_] = (first == true) & (largest == largest)
+        return right
     y, k = true[:, None], scores.shape[1]
     own = np.take_along_axis(scores, y, 1)
     beaten = (scores < own) | ((scores == own) & (np.arange(k) > y))

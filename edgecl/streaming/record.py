@@ -22,7 +22,7 @@ from edgecl.streams.base import Stream
 RUNS = "runs.jsonl"
 SIDE = 200  # points along each side of a map of answers
 _MARGIN = 0.08  # around the test points, as a share of their range
-_MATRICES, _COUNTS = ("accuracy", "val", "top5"), ("test_counts", "train_counts", "bytes_held")
+_MATRICES, _COUNTS = ("accuracy", "val"), ("test_counts", "train_counts", "bytes_held")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Run:
             "samples": r.samples,
             **{name: _plain(getattr(r, name)) for name in _MATRICES},
             "untrained": _plain(r.untrained),
+            "top5": _plain(r.top5),
             "test_counts": r.test_counts.tolist(),
             "bytes_held": r.bytes_held.tolist(),
             "seconds": dict(r.seconds),
@@ -72,13 +73,13 @@ def run_of(values: Mapping[str, Any]) -> Run:
     """What `to_dict` gave. Raises ValueError, TypeError or KeyError for anything else."""
     names = tuple(map(str, values["experiences"]))
     n = len(names)
-    accuracy, val, top5 = (_numbers(values[name], (n, n)) for name in _MATRICES)
+    accuracy, val = (_numbers(values[name], (n, n)) for name in _MATRICES)
     tests, trains, held = (_numbers(values[name], (n,)).astype(np.int64) for name in _COUNTS)
     curve = _numbers(values["curve"], (len(values["curve"]), 2))
     result = Result(
         accuracy=accuracy,
         val=val,
-        top5=top5,
+        top5=_numbers(values["top5"], (n,)),
         test_counts=tests,
         train_counts=trains,
         bytes_held=held,
