@@ -26,6 +26,8 @@ METHODS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
 }
 # Continual-learning methods, judged on streams.
 LEARNERS: Mapping[str, str] = {
+    "memory_head": "edgecl.learners.memory_head:MemoryHead",
+    "cnu": "edgecl.learners.cnu:Cnu",
     "finetune": "edgecl.learners.baselines.finetune:FineTune",
     "joint": "edgecl.learners.baselines.joint:Joint",
     "er": "edgecl.learners.baselines.er:Er",

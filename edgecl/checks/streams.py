@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,9 +24,10 @@ def domains() -> Dataset:
 
 
 def tasks() -> Dataset:
-    """Points of six classes in three tasks of two classes each, and a task's samples twice as many as the one's before."""
+    """Points of six classes in three tasks of two classes each, and twice as many as in the one before; nothing to validate."""
     y = np.repeat(np.arange(6), [8, 8, 16, 16, 32, 32])
-    return _dataset("tasks", y, y // 2, ("a", "b", "c"))
+    made = _dataset("tasks", y, y // 2, ("a", "b", "c"))
+    return replace(made, val=made.val[:0])
 
 
 def check_training_samples_belong_to_the_data_set(make: Make, data: Dataset) -> None:

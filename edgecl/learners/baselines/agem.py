@@ -5,26 +5,30 @@ Where the batch's gradient g and the memory's reference r disagree, g'r < 0, the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
-from edgecl.learners.baselines.er import Config, Er
-from edgecl.learners.parts.nets import loss_of, torch
+from edgecl.learners.baselines import er
+from edgecl.learners.parts.nets import torch
 from edgecl.types import Ints
 
-__all__ = ["Agem", "Config"]
+
+@dataclass(frozen=True)
+class Config(er.Config):
+    replay: int = 50  # samples that give the reference of each step
 
 
-class Agem(Er):
-    """The memory of `er`, used as a constraint: `replay` samples give the reference of each step."""
+class Agem(er.Er):
+    """The memory of `er`, used as a constraint."""
 
     def _step(self, x: NDArray[Any], y: Ints) -> None:
         weights = list(self._net.parameters())
-        slopes = torch.autograd.grad(loss_of(self._net(self._input(x)), torch.from_numpy(y)), weights)
+        slopes = torch.autograd.grad(self._loss(x, y), weights)
         if len(self._memory):
             old_x, old_y = self._retrieve(x, y)
-            reference = torch.autograd.grad(loss_of(self._net(self._input(old_x)), torch.from_numpy(old_y)), weights)
+            reference = torch.autograd.grad(self._loss(old_x, old_y), weights)
             along = sum((g * r).sum() for g, r in zip(slopes, reference, strict=True))
             if along < 0:
                 length = sum((r * r).sum() for r in reference)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecl.learners.baselines.networks import NetLearner
-from edgecl.learners.parts.nets import NetConfig, loss_of, torch
+from edgecl.learners.parts.nets import NetConfig
 from edgecl.learners.parts.replay import Memory, Reservoir
 from edgecl.learners.parts.settings import flag, whole
 from edgecl.types import Ints
@@ -49,10 +49,10 @@ class Er(NetLearner):
         return Reservoir(self.config.buffer, draw, counted_before=self.config.counted_before)
 
     def _step(self, x: NDArray[Any], y: Ints) -> None:
-        loss = loss_of(self._net(self._input(x)), torch.from_numpy(y))
+        loss = self._loss(x, y)
         if len(self._memory):
             old_x, old_y = self._retrieve(x, y)
-            loss = loss + loss_of(self._net(self._input(old_x)), torch.from_numpy(old_y))
+            loss = loss + self._loss(old_x, old_y)
         self._descend(loss)
         self._memory.extend(x, y)
 

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecl.learners.baselines.networks import NetLearner
-from edgecl.learners.parts.nets import NetConfig, kind, loss_of, torch
+from edgecl.learners.parts.nets import NetConfig, kind, losses, torch
 from edgecl.learners.parts.settings import one_of, whole
 from edgecl.types import Ints
 
 
 @dataclass(frozen=True)
 class Config(NetConfig):
-    weight_decay: float = 1e-5
+    space: str = "auto"  # of vectors: or plain, unit_sqrt
+    weight_decay: float = 1e-6
     solver: str = "auto"  # or lbfgs, epochs; auto: L-BFGS for a linear net
     epochs: int = 30  # over all that was seen, after each experience
     batch: int = 32  # samples a step
@@ -58,12 +59,13 @@ class Joint(NetLearner):
 
     def _minimise(self) -> None:
         """Mean cross-entropy plus half `weight_decay` times the squared weights, as an optimiser's weight decay means it."""
-        inputs, labels, weights = self._input(self._x[0]), torch.from_numpy(self._y[0]), list(self._net.parameters())
+        inputs, weights = self._input(self._x[0]), list(self._net.parameters())
         solver = torch.optim.LBFGS(weights, max_iter=self.config.iterations, history_size=20, line_search_fn="strong_wolfe")
 
         def closure() -> Any:
             solver.zero_grad()
-            loss = loss_of(self._net(inputs), labels) + self.config.weight_decay / 2 * sum(w.square().sum() for w in weights)
+            penalty = self.config.weight_decay / 2 * sum(w.square().sum() for w in weights)
+            loss = losses(self._net(inputs), self._y[0]).mean() + penalty
             loss.backward()
             return loss
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecl.errors import ConfigError
 from edgecl.learners.baselines import er
-from edgecl.learners.parts.nets import loss_of, nn, torch
+from edgecl.learners.parts.nets import losses, torch
 from edgecl.learners.parts.settings import flag, whole
 from edgecl.types import Ints
 
@@ -46,12 +46,11 @@ class Mir(er.Er):
     def _rise(self, x: NDArray[Any], y: Ints, old_x: NDArray[Any], old_y: Ints) -> NDArray[Any]:
         """How much the loss of each candidate rises by the virtual step, (m,)."""
         weights = dict(self._net.named_parameters())
-        loss = loss_of(self._net(self._input(x)), torch.from_numpy(y))
+        loss = self._loss(x, y)
         slopes = torch.autograd.grad(loss, list(weights.values()))
         with torch.no_grad():
             moved = {name: w - self.config.lr * g for (name, w), g in zip(weights.items(), slopes, strict=True)}
-            inputs, labels = self._input(old_x), torch.from_numpy(old_y)
+            inputs = self._input(old_x)
             after = torch.func.functional_call(self._net, moved, (inputs,))
-            cost = [nn.functional.cross_entropy(s, labels, reduction="none") for s in (self._net(inputs), after)]
-        out: NDArray[Any] = (cost[1] - cost[0]).numpy()
+            out: NDArray[Any] = (losses(after, old_y) - losses(self._net(inputs), old_y)).numpy()
         return out

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgecl.learners.baselines.base import Baseline
 from edgecl.learners.parts import spaces
-from edgecl.learners.parts.nets import Tensor, build, is_pictures, kind, loss_of, nbytes, optimiser, torch
+from edgecl.learners.parts.nets import Tensor, build, is_pictures, kind, losses, nbytes, optimiser, torch
 from edgecl.types import Floats, Ints
 
 ROWS = 256  # predicted at once
@@ -39,7 +39,11 @@ class NetLearner(Baseline):
 
     def _step(self, x: NDArray[Any], y: Ints) -> None:
         """Learn from samples in the form in which they are kept."""
-        self._descend(loss_of(self._net(self._input(x)), torch.from_numpy(y)))
+        self._descend(self._loss(x, y))
+
+    def _loss(self, x: NDArray[Any], y: Ints) -> Tensor:
+        """Mean cross-entropy of samples in the form in which they are kept."""
+        return losses(self._net(self._input(x)), y).mean()
 
     def _descend(self, loss: Tensor) -> None:
         self._optimiser.zero_grad()
@@ -60,8 +64,8 @@ class NetLearner(Baseline):
     def _input(self, kept: NDArray[Any]) -> Tensor:
         """What the network takes: vectors; of pictures -1..1, for a conv net (n, 3, h, w)."""
         if not is_pictures(self.shape):
-            return torch.from_numpy(kept)
-        scaled = torch.from_numpy(np.ascontiguousarray(kept)).float() / 127.5 - 1
+            return torch.tensor(kept)
+        scaled = torch.tensor(kept).float() / 127.5 - 1
         return scaled.permute(0, 3, 1, 2) if kind(self.shape, self.config) == "conv" else scaled.flatten(1)
 
     def _scores(self, x: Any) -> Floats:

@@ -21,7 +21,7 @@ from edgecl.types import Floats, Ints
 
 _WAITING = 64  # samples between two updates of the Gram matrix
 _EVERY = 5  # one of so many may be held out
-_RIDGES = 10.0 ** np.arange(-6, 2)  # as a share of the projections' mean square
+_RIDGES = 10.0 ** np.arange(-4, 1)  # as a share of the projections' mean square
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Ranpac(VectorLearner):
     def _held(self) -> int:
         """Without the map, which follows from the statistics."""
         statistics = self._gram.nbytes + self._sums.nbytes + self._counts.nbytes
-        return statistics + self._projection.nbytes + self._rows.waiting.nbytes + 8 * self._rows.n + self._held_out.nbytes
+        return statistics + self._projection.nbytes + self._rows.nbytes + self._labels.nbytes + self._held_out.nbytes
 
 
 def _regress(gram: Floats, sums: Floats, ridge: float) -> Floats:

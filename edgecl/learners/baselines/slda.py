@@ -25,7 +25,7 @@ _WAITING = 64  # residuals between two updates of the covariance
 @dataclass(frozen=True)
 class Config:
     space: str = "auto"  # or plain, unit_sqrt
-    shrinkage: float = 1e-2  # share of the mean variance in the covariance
+    shrinkage: float = 3e-2  # share of the mean variance in the covariance
 
     def __post_init__(self) -> None:
         spaces.check("space", self.space)
@@ -65,4 +65,4 @@ class Slda(VectorLearner):
 
     def _held(self) -> int:
         """Without the map, which follows from the statistics."""
-        return self._means.nbytes + self._counts.nbytes + self._scatter.nbytes + self._residuals.waiting.nbytes
+        return self._means.nbytes + self._counts.nbytes + self._scatter.nbytes + self._residuals.nbytes

@@ -77,3 +77,7 @@ class Rows:
 
     def clear(self) -> None:
         self.n = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._rows.nbytes

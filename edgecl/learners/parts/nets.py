@@ -10,6 +10,7 @@ import numpy as np
 from edgecl.errors import ConfigError, MissingDependency
 from edgecl.learners.parts import spaces
 from edgecl.learners.parts.settings import one_of, real, whole
+from edgecl.types import Ints
 
 try:
     import torch as torch
@@ -80,8 +81,10 @@ def build(shape: tuple[int, ...], k: int, config: NetConfig, draw: Any) -> Any:
 
 def optimiser(net: Any, config: NetConfig) -> Any:
     """A fresh one for all weights of `net`."""
-    make = torch.optim.Adam if config.optimiser == "adam" else torch.optim.SGD
-    return make(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    settings = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(net.parameters(), **settings)
+    return torch.optim.Adam(net.parameters(), **settings, fused=True)  # half the time of a step on one sample
 
 
 def nbytes(net: Any, stepper: Any) -> int:
@@ -90,6 +93,6 @@ def nbytes(net: Any, stepper: Any) -> int:
     return sum(v.numel() * v.element_size() for v in [*net.parameters(), *remembered])
 
 
-def loss_of(scores: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy."""
-    return nn.functional.cross_entropy(scores, y)
+def losses(scores: Tensor, y: Ints) -> Tensor:
+    """Cross-entropy of each sample, (n,), of scores (n, k) and labels (n,)."""
+    return nn.functional.cross_entropy(scores, torch.tensor(y), reduction="none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,5 +31,5 @@ def choose(space: str, shape: tuple[int, ...]) -> str:
 
 def encode(x: Any, space: str) -> Floats:
     """Inputs (n, *shape) -> (n, d) float32 in a chosen space."""
-    flat = np.asarray(x, np.float32).reshape(len(x), -1)
+    flat = np.asarray(x, np.float32).reshape(len(x), math.prod(x.shape[1:]))
     return unit_sqrt(flat) if space == "unit_sqrt" else flat

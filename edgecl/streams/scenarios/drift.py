@@ -33,8 +33,8 @@ def drift(dataset: Dataset, seed: int = 0, *, kind: str = "noise", strength: flo
         raise DataError(f"{dataset.name}: only pictures have a brightness; leave out the ROM, or let noise drift")
     if not 0 <= strength <= (1 if kind == "brightness" else 100):
         raise ConfigError(f"the strength of drift must lie between 0 and 1 (noise: 100), got {strength:g}")
-    if steps < 1:
-        raise ConfigError(f"a drifting stream has 1 step or more, got {steps}")
+    if not 1 <= steps <= (most := min(len(dataset.train), len(dataset.test))):
+        raise ConfigError(f"a drifting stream of {dataset.name} has 1 to {most} steps, got {steps}")
     rng = np.random.default_rng(seed)
     unit = 255.0 if pictures else float(np.std(dataset.train.x[:], dtype=np.float64))
 

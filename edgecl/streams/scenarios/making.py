@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -57,12 +58,14 @@ def _typed(where: str, value: Any, default: Any) -> Any:
     wanted = type(default)
     try:
         if wanted is bool and isinstance(value, str):
-            return _WORDS[value.casefold()]
-        if isinstance(value, str) and wanted in (int, float):
-            return wanted(value)
+            value = _WORDS[value.casefold()]
+        elif isinstance(value, str):
+            value = wanted(value)
     except (KeyError, ValueError):
         raise ConfigError(f"{where} must be {wanted.__name__}, got '{printable(value, 60)}'") from None
     fits = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
     if not fits or (isinstance(value, bool) and wanted is not bool):
         raise ConfigError(f"{where} must be {wanted.__name__}, got {type(value).__name__} {printable(repr(value), 60)}")
+    if wanted is float and not math.isfinite(value):
+        raise ConfigError(f"{where} must be a finite number, got {value}")
     return wanted(value)

@@ -22,10 +22,11 @@ def permuted(dataset: Dataset, seed: int = 0, *, domains: int = 5) -> Stream:
     check_domains("permuted", domains)
     shape = dataset.train.shape
     places = int(np.prod(shape[:2] if len(shape) == 3 else shape))
+    numbers = int(np.prod(shape)) // places  # that move together
     rng = np.random.default_rng([seed, 3])
     orders = [np.arange(places), *(rng.permutation(places) for _ in range(domains - 1))]
 
     def change(domain: int) -> Callable[[Any], Any]:
-        return lambda x: x.reshape(len(x), places, -1)[:, orders[domain]].reshape(x.shape)
+        return lambda x: x.reshape(len(x), places, numbers)[:, orders[domain]].reshape(x.shape)
 
     return repeated(dataset, "permuted", seed, [f"permutation {i}" for i in range(domains)], change)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -86,6 +87,10 @@ def test_wrong_words_are_answered_with_the_right_ones() -> None:
         make("class", data, order="alphabetical")
     with pytest.raises(ConfigError, match="share"):
         make("blurry", data, share=0.6)
+    with pytest.raises(ConfigError, match="degrees must be a finite number"):
+        make("rotated", data, degrees="inf")
+    with pytest.raises(ConfigError, match="has 1 to 56 steps"):
+        make("drift", data, steps=10**12)
     for name in REPEAT:
         with pytest.raises(ConfigError, match="domains must lie between"):
             make(name, streams.domains(), domains=10**9)
@@ -100,8 +105,9 @@ def test_a_data_set_that_does_not_fit_is_refused_with_what_would() -> None:
         make("superclass", streams.domains())
     with pytest.raises(DataError, match="only pictures have a brightness"):
         make("drift", streams.tasks(), kind="brightness")
-    with pytest.raises(DataError, match="has no training sample"):
-        make("drift", streams.tasks(), steps=500)
+    unasked = replace(streams.tasks(), test=streams.tasks().test[:0])
+    with pytest.raises(DataError, match="has no test sample"):
+        make("ci", unasked)
 
 
 def test_listing_the_names_loads_none() -> None:
