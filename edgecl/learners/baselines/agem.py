@@ -25,15 +25,14 @@ class Agem(er.Er):
 
     def _step(self, x: NDArray[Any], y: Ints) -> None:
         weights = list(self._net.parameters())
-        slopes = torch.autograd.grad(self._loss(x, y), weights)
+        self._optimiser.zero_grad()
+        self._loss(x, y).backward()
         if len(self._memory):
-            old_x, old_y = self._retrieve(x, y)
-            reference = torch.autograd.grad(self._loss(old_x, old_y), weights)
-            along = sum((g * r).sum() for g, r in zip(slopes, reference, strict=True))
+            reference = torch.autograd.grad(self._loss(*self._retrieve(x, y)), weights)
+            along = sum((w.grad * r).sum() for w, r in zip(weights, reference, strict=True))
             if along < 0:
                 length = sum((r * r).sum() for r in reference)
-                slopes = [g - along / length * r for g, r in zip(slopes, reference, strict=True)]
-        for w, g in zip(weights, slopes, strict=True):
-            w.grad = g
+                for w, r in zip(weights, reference, strict=True):
+                    w.grad -= along / length * r
         self._optimiser.step()
         self._memory.extend(x, y)

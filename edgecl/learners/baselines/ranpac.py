@@ -9,6 +9,7 @@ squared error on it, and the map is then solved with the held-out samples counte
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -85,12 +86,24 @@ class Ranpac(VectorLearner):
         return _regress(gram, sums, ridge), np.zeros(self.k, np.float32)
 
     def _choose(self, gram: Floats, sums: Floats, x: Floats, y: Ints) -> float:
-        """The ridge with the least squared error on what is held out; the middle one while nothing is."""
+        """The ridge with the least squared error on what is held out; the middle one while nothing is.
+
+        Downhill from the middle one, because each costs as much as the final map: the error falls, and then rises.
+        """
+        at = len(_RIDGES) // 2
         if not len(y) or not gram.any():
-            return float(_RIDGES[len(_RIDGES) // 2])
+            return float(_RIDGES[at])
         h, wanted = self._lift(x), np.eye(self.k, dtype=np.float32)[y]
-        errors = [float(np.square(h @ _regress(gram, sums, ridge) - wanted).sum()) for ridge in _RIDGES]
-        return float(_RIDGES[int(np.argmin(errors))])
+
+        @cache
+        def error(i: int) -> float:
+            if not 0 <= i < len(_RIDGES):
+                return np.inf
+            return float(np.square(h @ _regress(gram, sums, _RIDGES[i]) - wanted).sum())
+
+        while error(best := min((at, at + 1, at - 1), key=error)) < error(at):
+            at = best
+        return float(_RIDGES[at])
 
     def _held(self) -> int:
         """Without the map, which follows from the statistics."""
