@@ -172,10 +172,11 @@ class MemoryLinear(torch.nn.Module):
             moved = flat if b == 1 else slice(None)
             keys[moved] = functional.normalize(keys[moved], dim=1, eps=1e-12)
         wins = winner
-        if b == 1:  # only the winner's similarity has changed
+        if b == 1:  # only the winner's similarity has changed, and only what is blended now asks for it
             top, near = top.clone(), near.clone()
             top[..., 0] = winner
-            near[..., 0] = self._similarities(at, self.keys)[0].gather(1, winner.T).T
+            if config.timing == "before_blend":
+                near[..., 0] = self._similarities(at, self.keys)[0].gather(1, winner.T).T
         else:
             near, top = self._top(self._similarities(at, self.keys))
             wins = top[..., 0]

@@ -18,6 +18,7 @@ from edgecl.streams.base import Dataset, Stream
 from edgecl.streams.datasets import modes, moons
 from edgecl.streams.scenarios.cdi import cdi
 from edgecl.streams.scenarios.cdid import cdid
+from edgecl.streams.scenarios.ci import ci
 
 # The settings of the papers' released code that the specification's table was measured with.
 RELEASED = Config(
@@ -48,16 +49,29 @@ def accuracies(stream: Stream, config: Config, seeds: tuple[int, ...]) -> list[f
 
 
 @pytest.mark.parametrize(
-    ("data", "config", "published"),
+    ("scenario", "data", "config", "published"),
     [
-        (modes.load, RELEASED, 0.857),
-        (moons.load, RELEASED, 0.607),
-        (modes.load, replace(COSINE, lr=0.01), 0.653),
+        (ci, modes.load, RELEASED, 0.940),
+        (cdi, modes.load, RELEASED, 0.914),
+        (cdid, modes.load, RELEASED, 0.857),
+        (ci, moons.load, RELEASED, 0.697),
+        (cdi, moons.load, RELEASED, 0.686),
+        (cdid, moons.load, RELEASED, 0.607),
+        (cdi, modes.load, replace(COSINE, lr=0.1), 0.728),
+        (cdid, modes.load, replace(COSINE, lr=0.01), 0.653),
+        (cdi, moons.load, replace(COSINE, lr=0.01, tau_eta=200.0), 0.520),
     ],
 )
-def test_the_specifications_figures_on_cdid(data: Callable[[], Dataset], config: Config, published: float) -> None:
-    """Measured there with the released code. CDID is the one order that does not hang on how a sort breaks ties."""
-    assert np.mean(accuracies(cdid(data()), config, SEEDS)) == pytest.approx(published, abs=5e-4)
+def test_the_specifications_figures(
+    scenario: Callable[[Dataset], Stream], data: Callable[[], Dataset], config: Config, published: float
+) -> None:
+    """Measured there with the released code: the mean of three seeds, to its three decimals."""
+    assert np.mean(accuracies(scenario(data()), config, SEEDS)) == pytest.approx(published, abs=6e-4)
+
+
+def test_seven_of_eight_distributions_are_kept_on_every_seed() -> None:
+    found = accuracies(cdi(modes.load()), RELEASED, tuple(range(10)))
+    assert np.mean(found) >= 0.90 and min(found) >= 0.86
 
 
 @pytest.mark.parametrize(("data", "least"), [(modes.load, 0.95), (moons.load, 0.75)])
@@ -69,8 +83,9 @@ def test_the_defaults_keep_what_they_learned(data: Callable[[], Dataset], least:
 def test_the_specifications_figures_with_adam() -> None:
     pytest.importorskip("torch")
     adam = replace(RELEASED, optimiser="adam", lr=0.01)
-    assert np.mean(accuracies(cdid(modes.load()), adam, SEEDS)) == pytest.approx(0.865, abs=5e-4)
-    assert np.mean(accuracies(cdid(moons.load()), adam, SEEDS)) == pytest.approx(0.645, abs=5e-4)
+    for scenario, on_modes, on_moons in ((ci, 0.948, 0.705), (cdi, 0.916, 0.679), (cdid, 0.865, 0.645)):
+        assert np.mean(accuracies(scenario(modes.load()), adam, SEEDS)) == pytest.approx(on_modes, abs=6e-4)
+        assert np.mean(accuracies(scenario(moons.load()), adam, SEEDS)) == pytest.approx(on_moons, abs=6e-4)
 
 
 @pytest.mark.parametrize(
