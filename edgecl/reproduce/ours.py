@@ -46,7 +46,7 @@ ROWS = (
         "memory-head/ns-imagenet",
         "Non-stationary mini-ImageNet: three domains of 100 classes, features of an ImageNet ResNet-18",
         (Cell("memory head", "memory_head", {}, "", "cdi", None),),
-        needs="mini-ImageNet, 100 classes of 600 pictures, as --data ns:FOLDER, and a ROM of ResNet-18 by --rom; no figure of it "
-        "was at hand to hold ours against",
+        needs="mini-ImageNet, 100 classes of 600 pictures, as --data ns:FOLDER, and a ROM of ResNet-18 by --rom; there was no "
+        "figure of it to hold ours against",
     ),
 )

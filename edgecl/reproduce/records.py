@@ -93,8 +93,8 @@ def markdown(records: Mapping[str, Any]) -> str:
         "",
         f"Written by `edgecl reproduce`, from `{FILE}`; do not edit. {counts}.",
         "",
-        "Claims with ±: ours must lie within that of it, one standard deviation over seeds as it was measured there. Ours: mean",
-        "over the seeds ± half the 95 % interval (Student). What was not run with all its seeds is shown as not run.",
+        "Claims with ±: ours must lie within that, one standard deviation over seeds as it was measured there. Ours: mean over",
+        "the seeds ± half the 95 % interval (Student). What was not run with all its seeds is shown as not run.",
         "",
     ]
     for row in ROWS.values():

@@ -26,6 +26,7 @@ from edgecl.workers.pool import Pool
 
 Progress = Callable[[str, int, int], None]
 STAGE = "learning from the stream"
+_PUBLISHED = "published_"  # of a data set's arrays in a file
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ def _save(dataset: Dataset, path: Path) -> None:
     for part in ("train", "val", "test"):
         samples = getattr(dataset, part)
         arrays |= {f"{part}_{field}": np.asarray(getattr(samples, field)) for field in ("x", "y", "group")}
+    arrays |= {f"{_PUBLISHED}{scenario}": rows for scenario, rows in dataset.published.items()}
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
@@ -175,4 +177,5 @@ def _load(path: Path) -> Dataset:
             Samples(*(found[f"{part}_{field}"] for field in ("x", "y", "group"))) for part in ("train", "val", "test")
         )
         classes, groups = (tuple(map(str, found[field])) for field in ("classes", "groups"))
-        return Dataset(str(found["names"][0]), classes, groups, train, val, test)
+        published = {name.removeprefix(_PUBLISHED): found[name] for name in found.files if name.startswith(_PUBLISHED)}
+        return Dataset(str(found["names"][0]), classes, groups, train, val, test, published=published)

@@ -136,4 +136,6 @@ def data_digest(dataset: Dataset) -> str:
             digest.update(str(values.shape).encode())
             if isinstance(values, np.ndarray):
                 digest.update(np.ascontiguousarray(values).data)
+    for scenario, rows in sorted(dataset.published.items()):
+        digest.update(scenario.encode() + np.ascontiguousarray(rows).data)
     return digest.hexdigest()
