@@ -14,7 +14,7 @@ from edgecl.errors import ConfigError
 from edgecl.text import printable
 
 app = typer.Typer(no_args_is_help=True, help="Learning from a stream, one sample at a time: compare learners on it.")
-_WIDE = 130  # columns that the table needs
+_WIDE = 150  # columns that the table needs
 
 
 @app.command()

@@ -27,7 +27,7 @@ COLOURS = (
 MARKERS = "osD^vPX*<>ph"
 # Of classes, pale for what is answered and strong for what is true: lightness tells them apart where hue does not.
 _PALE = ("#cfe3f1", "#fbe6bd", "#c2e5d8", "#f3d5e4", "#f4cdb3", "#e0f1fb", "#d5d5d5", "#f0edbf")
-_FEW = 12  # experiences up to which they are named and their accuracies written out
+_FEW = 16  # experiences up to which they are named and their accuracies written out
 _BANDS = 4  # learners, the best, that have their interval around the curve; more would hide each other
 _GRID = 200  # points at which curves of several seeds are averaged
 
@@ -171,6 +171,10 @@ def _matrices(result: Comparison, plt: Any) -> Any:
                 axes.text(j, i, f"{matrix[i, j]:.2f}".removeprefix("0"), ha="center", va="center", fontsize=7, color=ink)
             axes.set_xticks(range(n), numbers, fontsize=8)
             axes.set_yticks(range(n), names if at % columns == 0 else [""] * n, fontsize=8)
+        else:
+            some = range(0, n, math.ceil(n / 10))
+            axes.set_xticks(some, [numbers[i] for i in some])
+            axes.set_yticks(some, [numbers[i] for i in some])
         axes.set_xlabel("judged on")
         if at % columns == 0:
             axes.set_ylabel("after learning")

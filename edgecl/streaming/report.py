@@ -14,6 +14,7 @@ from edgecl.streaming.comparing import Comparison
 from edgecl.streams.base import Dataset
 from edgecl.text import printable, size
 
+_NOTHING = 1e-9  # a difference of accuracies that is none but for rounding
 _WORDS = {
     "summary": "Who wins",
     "curves": "As it went",
@@ -55,8 +56,10 @@ def verdict(result: Comparison) -> str:
     ahead = f"{lead.mean:.3f} ahead of {_name(result, 1)}"
     if lead.low is None or lead.high is None:
         return f"{said}, {ahead}; one seed says nothing about how sure that is."
-    if not lead.std:
-        return f"{said}, {ahead}; the seed changes nothing for either, or the same."
+    if lead.std is not None and lead.std < _NOTHING:
+        if abs(lead.mean) < _NOTHING:
+            return f"{_name(result, 0)} and {_name(result, 1)} are level, with {result.figures[result.ranking[0]]['accuracy']}."
+        return f"{said}, {ahead}; so with every seed."
     if lead.low <= 0:
         return f"{said}, but not surely: it is {ahead}, with the truth between {lead.low:.3f} and {lead.high:.3f} (95 %)."
     return f"{said}; it is {ahead}, surely between {lead.low:.3f} and {lead.high:.3f} (95 %, seed by seed)."
