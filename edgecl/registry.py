@@ -31,6 +31,7 @@ METHODS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
 }
 # Continual-learning methods, judged on streams.
 LEARNERS: Mapping[str, str] = {
+    "memory": "edgecl.learners.memory:MemoryLearner",
     "memory_head": "edgecl.learners.memory_head:MemoryHead",
     "cnu": "edgecl.learners.cnu:Cnu",
     "finetune": "edgecl.learners.baselines.finetune:FineTune",
@@ -44,7 +45,6 @@ LEARNERS: Mapping[str, str] = {
     "ncm": "edgecl.learners.baselines.ncm:Ncm",
     "slda": "edgecl.learners.baselines.slda:Slda",
     "ranpac": "edgecl.learners.baselines.ranpac:Ranpac",
-    "memory": "edgecl.learners.memory:MemoryLearner",
 }
 # The orders that a data set's samples may come in: (dataset, seed, options) -> Stream.
 SCENARIOS: Mapping[str, str] = {
