@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from edgecl.errors import ConfigError
 from edgecl.learners.figures import figures
-from edgecl.reproduce.base import Row
+from edgecl.reproduce.base import Cell, Row
 from edgecl.streaming.comparing import compare
 from edgecl.streaming.opening import open_data
 from edgecl.streaming.plan import Entry, Plan
@@ -18,6 +20,12 @@ from edgecl.streams.base import Dataset
 
 Progress = Callable[[str, int, int], None]
 SHORT = 1  # seeds of the short form
+
+
+def settings_digest(cell: Cell) -> str:
+    """Of all settings, also those at their defaults: a record from before a default changed is of something else."""
+    config = asdict(Entry(cell.name, cell.learner, cell.options).config)
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def run(
@@ -56,6 +64,7 @@ def run(
         seconds += sum(one["seconds"] for one in told)
         cells[cell.told] = {
             "run": replace(cell, seeds=seeds).run,
+            "settings": settings_digest(cell),
             "values": [one[cell.figure] for one in told],
             "bytes": max(one["bytes"] for one in told),
         }

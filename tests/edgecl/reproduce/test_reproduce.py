@@ -15,7 +15,7 @@ from edgecl.learners.figures import FIGURES
 from edgecl.reproduce import records
 from edgecl.reproduce.base import Cell, Claim, measured
 from edgecl.reproduce.rows import ROWS, row
-from edgecl.reproduce.running import run
+from edgecl.reproduce.running import run, settings_digest
 from edgecl.streaming.plan import Entry
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -34,6 +34,7 @@ def test_no_record_in_docs_is_of_another_run_than_its_row_has_now() -> None:
     for id, found in records.load(DOCS).items():
         for cell in ROWS[id].cells:
             assert records.verdict(cell, found["cells"].get(cell.told)) != records.OPEN, f"run {id} again: {cell.told}"
+            assert found["cells"][cell.told]["settings"] == settings_digest(cell), f"a default changed, run {id} again"
 
 
 @pytest.mark.parametrize(
