@@ -17,7 +17,7 @@ PACKAGES = ("edgecl", "export", "firmware_sim")
 
 # From the bottom. A module sees its own layer and those below; within a layer, no circles.
 LAYERS = (
-    ("types", "errors", "registry", "config", "text", "files"),
+    ("types", "errors", "registry", "config", "text", "files", "options"),
     ("rom", "metrics", "space", "workers"),
     ("pictures",),
     ("streams",),
@@ -26,7 +26,7 @@ LAYERS = (
     ("sharing", "learners"),
     (
         *("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange"),
-        *("importing", "collisions", "judging", "merging", "peering", "two_devices", "learning_apart"),
+        *("streaming", "importing", "collisions", "judging", "merging", "peering", "two_devices", "learning_apart"),
     ),
     ("cli", "serve"),
     ("__main__",),

@@ -21,7 +21,22 @@ from typing import Annotated
 import typer
 
 from edgecl import __version__, config
-from edgecl.cli import bench, demo, doctor, evaluate, export, heads, infer, learn, peers, serve, share, simulate
+from edgecl.cli import (
+    bench,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    heads,
+    infer,
+    learn,
+    peers,
+    reproduce,
+    serve,
+    share,
+    simulate,
+    stream,
+)
 from edgecl.errors import EdgeclError
 from edgecl.text import printable
 
@@ -44,6 +59,8 @@ app.command()(bench.bench)
 app.command()(doctor.doctor)
 app.command()(demo.demo)
 app.command()(simulate.simulate)
+app.add_typer(stream.app, name="stream")
+app.command()(reproduce.reproduce)
 
 
 def _version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecl.types import Floats, Ints
 
@@ -15,6 +16,23 @@ def confusion(true: Ints, predicted: Ints, k: int) -> Ints:
     named = predicted >= 0
     np.add.at(out, (true[named], predicted[named]), 1)
     return out
+
+
+def among_best(scores: Floats, true: Ints, top: int = 1) -> NDArray[np.bool_]:
+    """Which rows of scores (n, k) have their true class, (n,), among the `top` largest, (n,).
+
+    Of equal scores the first counts as the larger, as in argmax; a score that is no number is never among them.
+    """
+    if top == 1:  # most asked for, and much quicker so
+        first = scores.argmax(1)
+        largest = scores[np.arange(len(scores)), first]
+        right: NDArray[np.bool_] = (first == true) & (largest == largest)
+        return right
+    y, k = true[:, None], scores.shape[1]
+    own = np.take_along_axis(scores, y, 1)
+    beaten = (scores < own) | ((scores == own) & (np.arange(k) > y))
+    best: NDArray[np.bool_] = beaten.sum(1) >= max(k - top, 0)
+    return best & ~np.isnan(own[:, 0])
 
 
 def macro(values: Sequence[float]) -> float:

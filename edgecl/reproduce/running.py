@@ -1,0 +1,80 @@
+"""Running a row, and what is recorded of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from edgecl.errors import ConfigError
+from edgecl.learners.figures import figures
+from edgecl.reproduce.base import Cell, Row
+from edgecl.streaming.comparing import compare
+from edgecl.streaming.opening import open_data
+from edgecl.streaming.plan import Entry, Plan
+from edgecl.streams.base import Dataset
+
+Progress = Callable[[str, int, int], None]
+SHORT = 1  # seeds of the short form
+
+
+def settings_digest(cell: Cell) -> str:
+    """Of all settings, also those at their defaults: a record from before a default changed is of something else."""
+    config = asdict(Entry(cell.name, cell.learner, cell.options).config)
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def run(
+    row: Row,
+    command: str,
+    *,
+    short: bool = False,
+    data: str | None = None,
+    rom: str | None = None,
+    workers: int = 1,
+    folder: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Progress = lambda stage, done, total: None,
+    clock: Callable[[], float] = time.time,
+) -> dict[str, Any]:
+    """The record of the row, for `records`: of every cell a value for each seed.
+
+    short: only the first seed, which verifies nothing.   data, rom: for rows that need them.   folder: where runs are kept, so
+    that what was interrupted goes on.   Raises ConfigError where the row needs what is not given.
+    """
+    if row.needs and data is None:
+        raise ConfigError(f"{row.id} needs {row.needs}")
+    read: dict[str, tuple[Dataset, dict[str, Any]]] = {}
+    cells, seconds, stated = {}, 0.0, dict[str, Any]()
+    for i, cell in enumerate(row.cells):
+        chosen = cell.data or str(data)
+        if chosen not in read:
+            read[chosen] = open_data(chosen, rom=rom if row.needs else None, say=say, progress=progress)
+        dataset, stated = read[chosen]
+        seeds = cell.seeds[:SHORT] if short else cell.seeds
+        plan = Plan(
+            (Entry(cell.name, cell.learner, cell.options),), cell.scenario, seeds, scenario_options=cell.scenario_options
+        )
+        result = compare(plan, dataset, workers=workers, folder=folder)
+        told = [figures(one.result) for one in result.runs[cell.name]]
+        seconds += sum(one["seconds"] for one in told)
+        cells[cell.told] = {
+            "run": replace(cell, seeds=seeds).run,
+            "settings": settings_digest(cell),
+            "values": [one[cell.figure] for one in told],
+            "bytes": max(one["bytes"] for one in told),
+        }
+        progress(row.id, i + 1, len(row.cells))
+    return {
+        "cells": cells,
+        "command": command,
+        "date": time.strftime("%Y-%m-%d", time.gmtime(clock())),
+        "machine": f"{stated['cpu']}, {stated['cores']} cores",
+        "rom": stated.get("rom_id", "")[:12],
+        "seconds": round(seconds, 1),
+        "versions": result.conditions["versions"],
+    }

@@ -1,0 +1,71 @@
+"""Plans from words, and what makes two runs the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgecl.errors import ConfigError, UnknownName
+from edgecl.streaming.plan import Entry, Plan, data_digest, planned
+from edgecl.streams.datasets import modes, moons
+
+
+def test_settings_over_tables_over_defaults() -> None:
+    tables = {"slda": {"shrinkage": 0.5, "space": "plain"}, "stiff": {"learner": "slda", "shrinkage": 0.9}}
+    plan = planned(["ncm", "slda", "stiff"], "cdi", [3], settings=[("slda", "shrinkage", 0.2)], tables=tables)
+    assert [(entry.label, entry.learner) for entry in plan.entries] == [("ncm", "ncm"), ("slda", "slda"), ("stiff", "slda")]
+    assert [entry.config.shrinkage for entry in plan.entries[1:]] == [0.2, 0.9]
+    assert plan.entries[1].config.space == "plain"
+
+
+def test_the_scenario_has_settings_too() -> None:
+    plan = planned(["ncm"], "class", [0], settings=[("scenario", "classes_per_task", "2"), ("scenario", "tasks", 1)])
+    stream = plan.stream(modes.load(), 0)
+    assert len(stream) == 1 and len(stream[0].classes) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"learners": ["nmc"]}, "did you mean 'ncm'"),
+        ({"learners": ["ncm"], "settings": [("er", "buffer", 1)]}, "'er', which is not run here; there are ncm, scenario"),
+        ({"learners": ["slda"], "settings": [("slda", "shrinkag", 1)]}, "slda has no setting 'shrinkag'; did you mean"),
+        ({"learners": ["slda"], "settings": [("slda", "shrinkage", 7.0)]}, "slda: shrinkage"),
+        ({"learners": ["ncm", "ncm"]}, "'ncm' stands there twice"),
+        ({"learners": ["ncm"], "seeds": [1, 1]}, "'1' stands there twice"),
+        ({"learners": ["ncm"], "seeds": [-1]}, "got -1"),
+        ({"learners": []}, "at least one learner"),
+        ({"learners": ["ncm"], "scenario": "cdj"}, "no scenario 'cdj'"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(words: dict[str, object], why: str) -> None:
+    with pytest.raises((ConfigError, UnknownName), match=why):
+        plan = planned(**{"scenario": "cdi", "seeds": [0], **words})  # type: ignore[arg-type]
+        _ = [entry.config for entry in plan.entries]
+
+
+def test_a_key_changes_with_whatever_a_result_depends_on() -> None:
+    entry = Entry("slda", "slda")
+    plan = Plan((entry,), "cdi", (0, 1))
+    keys = {
+        plan.key(entry, 0, "d"),
+        plan.key(entry, 1, "d"),
+        plan.key(entry, 0, "e"),
+        plan.key(replace(entry, options={"shrinkage": 0.5}), 0, "d"),
+        replace(plan, scenario="ci").key(entry, 0, "d"),
+        replace(plan, batch=2).key(entry, 0, "d"),
+        replace(plan, every=5).key(entry, 0, "d"),
+        replace(plan, scenario_options={"tasks": 2}).key(entry, 0, "d"),
+    }
+    assert len(keys) == 8
+    # A label, another seed beside it, and a default that is written out change nothing.
+    assert replace(plan, seeds=(0,)).key(Entry("x", "slda", dict(entry.config.__dict__)), 0, "d") == plan.key(entry, 0, "d")
+
+
+def test_a_digest_is_of_all_samples_and_their_order() -> None:
+    one, again = modes.load(), modes.load()
+    assert data_digest(one) == data_digest(again) != data_digest(moons.load())
+    again.train.x[-1, 0] += 1e-9
+    assert data_digest(one) != data_digest(again)
+    assert data_digest(one) != data_digest(replace(one, published={}))
