@@ -23,7 +23,8 @@ import numpy as np
 from PIL import Image
 
 from edgecl.config import DeviceConfig
-from edgecl.device import EdgeDevice, LearnReport
+from edgecl.device import EdgeDevice
+from edgecl.learning import LearnReport
 from edgecl.errors import ConfigError, EdgeclError
 from edgecl.metrics.accuracy import macro
 from edgecl.pictures.reading import Progress, read_features, silent

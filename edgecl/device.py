@@ -57,44 +57,6 @@ from edgecl.types import Floats, Ints, Opinion, Pixels, Prediction, Task, task_n
 TOP = 3  # classes named in an answer
 
 
-@dataclass(frozen=True)
-class LearnReport:
-    """What learning a task gave. seconds: `reading`, `head`, `anchors`, `commit`, `total`.   bytes: of the bundle."""
-
-    task: str
-    method: str
-    generation: int
-    digest: str
-    classes: tuple[str, ...]
-    pictures: int
-    skipped: tuple[str, ...]
-    warnings: tuple[str, ...]
-    validation_accuracy: float
-    seconds: Mapping[str, float]
-    bytes: int
-    ran_on: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return dataclasses.asdict(self)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A task that was learned and is not kept yet: its bundle, unsigned, and what its report will say.
-
-    sketch: of its pictures, for the bank.   seconds: `reading`, `head`, `anchors`.
-    """
-
-    bundle: Bundle
-    sketch: bytes
-    skipped: tuple[str, ...]
-    warnings: tuple[str, ...]
-    pictures: int
-    seconds: Mapping[str, float]
-    ran_on: str
-
-
 class EdgeDevice:
     """Learns, keeps and answers. Safe against power cuts at any moment; several processes may use the same home."""
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from edgecl import learning, registry
-from edgecl.device import EdgeDevice, LearnReport
+from edgecl.device import EdgeDevice
+from edgecl.learning import LearnReport
 from edgecl.errors import ConfigError, DataError
 from edgecl.heads.base import lead
 from edgecl.judging import HeadScores, judge, read_task, score_digest

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecl.config import DeviceConfig
-from edgecl.device import EdgeDevice, Fitted
+from edgecl.device import EdgeDevice
+from edgecl.learning import Fitted
 from edgecl.errors import ConfigError
 from edgecl.sharing.bundle import from_bytes
 from edgecl.streams.base import TaskPictures
