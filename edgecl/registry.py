@@ -14,7 +14,12 @@ from typing import Any
 from edgecl.errors import UnknownName
 from edgecl.text import printable
 
-HEADS: Mapping[str, str] = {"linear": "edgecl.heads.linear", "bb": "edgecl.heads.bb", "clr": "edgecl.heads.clr"}
+HEADS: Mapping[str, str] = {
+    "linear": "edgecl.heads.linear",
+    "bb": "edgecl.heads.bb",
+    "clr": "edgecl.heads.clr",
+    "memory": "edgecl.heads.memory_head",
+}
 # What can be asked to learn: the head methods, variants of them (method, options), and what chooses among them.
 METHODS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
     **{name: (module, {}) for name, module in HEADS.items()},

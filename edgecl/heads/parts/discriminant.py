@@ -45,15 +45,16 @@ def log_loss(s: Doubles, y: Ints) -> float:
     return float(np.mean(np.log(np.exp(s).sum(1)) - s[np.arange(len(y)), y]))
 
 
-def leave_out(dist: Doubles, y: Ints, cross: Doubles, count: Doubles) -> Doubles:
+def leave_out(dist: Doubles, y: Ints, cross: Doubles, count: Doubles, n: int | None = None) -> Doubles:
     """(n, k) squared distances v'A^-1 v to the class means -> the same had picture i been in neither means nor A.
 
     v = z_i - m_j, cross[i, j] = v'A^-1 r_i with r_i = z_i - m_y(i); count: (k,) pictures per class.
+    n: pictures in A, where they are more than those that are left out.
     """
-    i, c = np.arange(len(y)), count[y]
+    i, c, n = np.arange(len(y)), count[y], n or len(y)
     a = c / np.maximum(c - 1, 1)  # without i, n A loses a r r', and its class mean moves so that v = a r
-    room = np.maximum(1 - a * cross[i, y] / len(y), 1e-9)
-    out: Doubles = dist + (a / room / len(y))[:, None] * cross**2
+    room = np.maximum(1 - a * cross[i, y] / n, 1e-9)
+    out: Doubles = dist + (a / room / n)[:, None] * cross**2
     out[i, y] = a * a * dist[i, y] / room
     alone = c == 1  # nothing is left of its class: a miss
     out[i[alone], y[alone]] = 2 * out[alone].max(1) + 1e-9

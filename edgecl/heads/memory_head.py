@@ -1,0 +1,312 @@
+"""The memory head: learns from one labelled picture at a time, without replay and without forgetting.
+
+What it knows is a `KeyMemory` in square-root space: keys that pictures compete for, and the scatter around them. New classes
+come as they come. A head is read out of it in closed form: a key answers for its class by its squared distance under the
+shrunk scatter, which is an affine map of the features; a class scores as its best key does. Means and scatter say all that
+there is to say for that, so a picture is seen once, in any order, and the head is what a head learned from all of them at once
+would be, but for the moments at which keys were written.
+
+A class-balanced sample of the features that were seen stays on the device, for what a head needs beside its map: temperature,
+thresholds, the mapper's anchors. The map is not learned from it.
+
+`Config`, `learn`, `scores`, `check`, `width` and `plugs` are those of every head method; `Memory` is a learning under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecl.errors import BundleError, ConfigError, DataError
+from edgecl.heads.base import QUIET, Head, Learned, Session, checked_classes, lead
+from edgecl.heads.parts import discriminant
+from edgecl.heads.parts.key_memory import KeyMemory
+from edgecl.heads.parts.reservoir import Reservoir
+from edgecl.mapping.base import require
+from edgecl.mapping.mahalanobis import Mahalanobis
+from edgecl.rom.base import Rom
+from edgecl.rom.sockets import Plugs
+from edgecl.space import pack, unit_sqrt, unpack
+from edgecl.types import Arrays, Floats, Ints, Task
+
+KEPT = 3  # wins from which a key counts beside its class's other keys
+_SHRINK = 100  # pictures' worth of the scaled identity in the covariance, where there are that many features
+_LEAST_SHRINK = 1e-3
+_HALF_BOUND = 1e-2  # float16 is kept when no score of the sample moves by more; scores are logits
+_LARGEST = 1e12  # of a stored number
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Config:
+    recipe: str = "default"
+    seed: int = 0  # of the order in which a folder is gone through, and of what stays in the sample
+    false_reject: float = 0.02  # share of a class's own pictures that may be called "unknown class"
+    keys_per_class: int = 8  # at most
+    sample: int = 512  # pictures whose features stay on the device, of all classes together
+
+    def __post_init__(self) -> None:
+        if self.recipe != "default":
+            raise ConfigError(f"the memory head has no recipe '{self.recipe}', only default")
+        if not 0 < self.false_reject < 0.5 or min(self.keys_per_class, self.sample) < 1:
+            raise ConfigError(f"a setting of the memory head is out of range: {asdict(self)}")
+
+
+class Memory:
+    """One task's memory head under way. `classes` grows; the same pictures in the same order give the same bits."""
+
+    def __init__(self, width: int, config: Config) -> None:
+        """width: d of the features."""
+        self.width, self.config = width, config
+        self.classes: tuple[str, ...] = ()
+        self._number: dict[str, int] = {}
+        self._keys = KeyMemory(width, config.keys_per_class)
+        self._sample = Reservoir(width, config.sample, config.seed)
+
+    @property
+    def counts(self) -> Ints:
+        """(k,) pictures learned of each class."""
+        out = np.zeros(len(self.classes), np.int64)
+        np.add.at(out, np.array(self._keys.owner, np.int64), np.array(self._keys.wins, np.int64))
+        return out
+
+    @property
+    def seen(self) -> int:
+        """Pictures learned."""
+        return sum(self._keys.wins)
+
+    def observe(self, x: Floats, label: str) -> None:
+        """Learn one picture: plain ROM features (d,), and its class, which may be new.
+
+        Raises DataError, and has learned nothing, for features of another width or not finite, and for what is no class name.
+        """
+        if x.shape != (self.width,) or not np.isfinite(x).all():
+            raise DataError(f"a picture must have {self.width} finite features, got {x.dtype} {x.shape}")
+        number = self._number.get(label)
+        if number is None:
+            number = self._new(label)
+        self._keys.observe(unit_sqrt(x[None])[0], number)
+        self._sample.offer(x, number)
+
+    def _new(self, label: str) -> int:
+        try:
+            checked_classes([*self.classes, label] if self.classes else [label, f"not {label}"[:200]])
+        except BundleError as error:
+            raise DataError(f"'{label[:60]}' cannot be a class: {error}; use another name") from None
+        self._number[label] = len(self.classes)
+        self.classes += (label,)
+        return self._number[label]
+
+    def scores(self, x: Floats) -> Floats:
+        """Scores (n, k) of plain features (n, d), as things stand; needs two classes."""
+        return scores(self.learned("").head, x)
+
+    def sample(self) -> tuple[Floats, Ints]:
+        """Plain features (r, d) of some of the pictures, evenly over the classes, and their labels (r,)."""
+        features, labels, _ = self._sample.rows()
+        return features, labels
+
+    def learned(self, rom_id: str) -> Learned:
+        """The head as things stand, and its scores (r, k) of the sample's pictures, each left out."""
+        features, labels, _ = self._sample.rows()
+        w, b, owner, held_out, keys, wins = _read_out(self._keys, len(self.classes), unit_sqrt(features), labels)
+        w32, half = w.astype(np.float32), w.astype(np.float16)
+        moved = np.inf
+        if np.isfinite(half).all():
+            moved = float(np.abs(unit_sqrt(features) @ (w32 - half.astype(np.float32)).T).max(initial=0))
+        packed, step = pack(keys)
+        arrays = {
+            "w": half if moved <= _HALF_BOUND else w32,
+            "b": b.astype(np.float32),
+            "owner": owner.astype(np.int32),
+            "keys": packed,
+            "keys_step": np.maximum(step, np.float32(1e-20)),
+            "wins": wins.astype(np.int32),
+        }
+        typical = lead(held_out)
+        settings = {"recipe": "default", "unknown_below": float(np.quantile(typical, self.config.false_reject))}
+        report = {
+            "validation_accuracy": round(float((held_out.argmax(1) == labels).mean()), 4),
+            "validation_pictures": len(labels),
+            "keys": len(owner),
+            "keys_written": self._keys.written,
+            "weights_dtype": str(arrays["w"].dtype),
+        }
+        return Learned(Head("memory", self.classes, rom_id, arrays, settings), held_out, report)
+
+    # -- to go on later
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All but the names of the classes: with them, enough to go on to the same bits. It stays on the device."""
+        keys = {f"keys.{name}": value for name, value in self._keys.state().items()}
+        return keys | {f"sample.{name}": value for name, value in self._sample.state().items()}
+
+    @classmethod
+    def resume(cls, width: int, config: Config, classes: Sequence[str], state: Mapping[str, Any]) -> Memory:
+        """Go on from this device's own `state`, which is whole."""
+        memory = cls(width, config)
+        memory._name(classes)
+        own = {part: {n.removeprefix(part): v for n, v in state.items() if n.startswith(part)} for part in ("keys.", "sample.")}
+        memory._keys = KeyMemory.resume(width, config.keys_per_class, own["keys."])
+        memory._sample = Reservoir.resume(width, config.sample, config.seed, own["sample."])
+        return memory
+
+    @classmethod
+    def continued(cls, width: int, config: Config, head: Head, anchor: Arrays, counts: Ints) -> Memory:
+        """Go on from what a bundle tells, whoever learned it and by whatever method: not to the same bits, but nothing is lost.
+
+        head: of any method.   anchor: its Mahalanobis anchor: class means and scatter; where the head is no memory head, its
+        means become the keys.   counts: (k,) pictures of each class. The sample is drawn from the anchor's description.
+        Raises BundleError for an anchor without a mean for each class.
+        """
+        memory = cls(width, config)
+        memory._name(head.classes)
+        if head.method == "memory":
+            keys, owner, wins = unpack(head.arrays["keys"], head.arrays["keys_step"]), head.arrays["owner"], head.arrays["wins"]
+        else:
+            keys, wins = unpack(anchor["means"], anchor["means_step"]), np.maximum(counts, 1)
+            owner = np.arange(len(head.classes))
+        if len(anchor["means"]) != len(head.classes):
+            raise BundleError(
+                f"the anchor has {len(anchor['means'])} means for {len(head.classes)} classes; learning cannot go on from it"
+            )
+        directions = unpack(anchor["directions"], anchor["directions_step"]).astype(np.float64)
+        rest = float(anchor["rest"][0])
+        covariance = (directions.T * np.maximum(anchor["variances"] - rest, 0)) @ directions + rest * np.eye(width)
+        memory._keys = KeyMemory.begun(width, config.keys_per_class, keys, owner.astype(np.int64), wins, covariance)
+        rows, labels = Mahalanobis.draw(anchor, min(config.sample, int(counts.sum())), config.seed)
+        for x, label in zip(rows, labels, strict=True):
+            memory._sample.offer(x, int(label))
+        return memory
+
+    def _name(self, classes: Sequence[str]) -> None:
+        self.classes = tuple(classes)
+        self._number = {name: i for i, name in enumerate(self.classes)}
+
+    def nbytes(self) -> int:
+        """Bytes that it must keep to go on."""
+        return self._keys.nbytes() + self._sample.nbytes()
+
+
+def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, session: Session = QUIET) -> Learned:
+    """One pass over the task's features in an order drawn by the seed; `previous` is ignored: a device goes on by `Memory`."""
+    k, d = len(task.classes), task.features.shape[1]
+    if session.head_bytes is not None:
+        room = max(0, session.head_bytes) // (5 * d + 16) // k
+        if not room:
+            raise ConfigError(
+                f"'{task.name}': a memory head of {k} classes takes {k * (5 * d + 16):,} bytes or more, "
+                f"{max(0, session.head_bytes):,} are left beside anchors and card. Nothing was changed. Allow more"
+            )
+        config = replace(config, keys_per_class=min(config.keys_per_class, room))
+    memory = Memory(d, config)
+    memory._name(task.classes)
+    order = np.random.default_rng(config.seed).permutation(len(task))
+    for i in order:
+        memory.observe(task.features[i], task.classes[task.labels[i]])
+    learned = memory.learned(rom.rom_id)
+    held_out = scores(learned.head, task.features)  # of those that are not in the sample, by a head that has seen them
+    held_out[order[memory._sample.rows()[2]]] = learned.held_out
+    return replace(learned, held_out=held_out)
+
+
+def scores(head: Head, features: Floats, plugged: Floats | None = None) -> Floats:
+    """Calibrated logits (n, k) float32 from features (n, d): of each class's keys the best."""
+    z, a = unit_sqrt(features), head.arrays
+    by_key = z @ np.asarray(a["w"], np.float32).T + a["b"]
+    out: Floats = np.maximum.reduceat(by_key, _starts(a["owner"]), axis=1)
+    return out
+
+
+def check(head: Head) -> None:
+    """Raise BundleError unless `head` has a map w (m, d), b (m,), and keys (m, d) of which each class has one or more."""
+    k, arrays = len(head.classes), head.arrays
+    dtype = "float16" if str(getattr(arrays.get("w"), "dtype", "")) == "float16" else "float32"
+    layout = {"w": f"{dtype} m d", "b": "float32 m", "owner": "int32 m", "keys": "int8 m d", "keys_step": "float32 m"}
+    bounds = {
+        "w": (-_LARGEST, _LARGEST),
+        "b": (-_LARGEST, _LARGEST),
+        "owner": (0.0, k - 1.0),
+        "keys_step": (1e-20, 0.01),
+        "wins": (1.0, 2.0**31 - 1),
+    }
+    require(arrays, layout | {"wins": "int32 m"}, "a memory head", bounds)
+    owner = arrays["owner"]
+    if (np.diff(owner) < 0).any() or len(np.unique(owner)) != k:
+        raise BundleError(f"a memory head of {k} classes needs keys of each of them, one class after another")
+    below = head.settings.get("unknown_below", 0.0)
+    if isinstance(below, bool) or not isinstance(below, (int, float)) or not abs(below) < _LARGEST:
+        raise BundleError("a memory head's unknown_below must be a finite number")
+
+
+def plugs(head: Head) -> Plugs:
+    """None: the head reads plain features."""
+    return Plugs()
+
+
+def width(head: Head) -> int:
+    """d of the features that the keys are in."""
+    return int(head.arrays["w"].shape[1])
+
+
+def _starts(owner: NDArray[Any]) -> NDArray[Any]:
+    return np.flatnonzero(np.diff(owner, prepend=-1))
+
+
+def _read_out(memory: KeyMemory, k: int, z: Floats, labels: Ints) -> tuple[Doubles, Doubles, Ints, Floats, Floats, Ints]:
+    """w (m, d), b (m,), owner (m,), left-out scores (r, k) of rows z (r, d), keys (m, d), wins (m,): keys by their class.
+
+    A key that hardly ever won counts to its class's nearest better one, as if its pictures had been learned there; the memory
+    keeps it.
+    """
+    owner, wins, keys, scatter = _joined(memory, k)
+    center = keys.mean(0, dtype=np.float64)
+    m, x = keys - center, z - center
+    d, free = memory.width, max(int(wins.sum()) - len(wins), 1)
+    covariance = scatter / free
+    size = max(float(np.trace(covariance)) / d, 1e-3 * float(np.square(m).mean()), 1e-12)
+    share = min(0.99, max(_LEAST_SHRINK, min(d, _SHRINK) / free))
+    inverse = np.linalg.inv(covariance + share / (1 - share) * size * np.eye(d))
+    w = m @ inverse
+    zw, mm = x @ w.T, np.einsum("md,md->m", w, m)
+    dist = np.maximum(np.einsum("rd,rd->r", x @ inverse, x)[:, None] - 2 * zw + mm, 0)
+    own = np.where(owner == labels[:, None], dist, np.inf).argmin(1)  # the key that a row is most likely in
+    i, between = np.arange(len(z)), w @ m.T
+    cross = (dist + dist[i, own][:, None] - (mm[:, None] + mm - 2 * between)[own]) / 2
+    # A row of the sample is rounded, or drawn, and so not quite a row of the scatter: no more than nearly all of it may go.
+    cross[i, own] = np.minimum(cross[i, own], 0.98 * free * (1 - 1 / np.maximum(wins[own], 2)))
+    left = discriminant.leave_out(dist, own, cross, wins.astype(np.float64), free)
+    others = np.repeat(1 / wins[None], len(z), 0)
+    others[i, own] = 1 / np.maximum(wins[own] - 1, 1)
+    seen = wins[own] > 1 if (wins[own] > 1).any() else wins[own] > 0
+    noise = float(np.mean(left[i, own][seen] / (1 + others[i, own][seen])))  # a mean of c rows lies noise / c too far away
+    s = np.maximum.reduceat((noise * others - left) / 2, _starts(owner), axis=1)
+    temperatures = max(float(s.std()), 1e-9) * np.geomspace(0.02, 4, 40)
+    t = min(temperatures, key=lambda t: discriminant.log_loss(s[seen] / t, labels[seen]))
+    bias = (noise / wins - mm) / 2 / t - w @ center / t
+    held_out = ((s - s.mean(1, keepdims=True)) / t).astype(np.float32)
+    return w / t, bias, owner, held_out, keys, wins
+
+
+def _joined(memory: KeyMemory, k: int) -> tuple[Ints, Ints, Floats, Doubles]:
+    """owner (m,), wins (m,), keys (m, d) of the keys that count, by their class; and the scatter (d, d) around them."""
+    owner, wins, keys = np.array(memory.owner, np.int64), np.array(memory.wins, np.int64), memory.keys.astype(np.float64)
+    most = np.zeros(k, np.int64)
+    np.maximum.at(most, owner, wins)
+    counts = wins >= np.minimum(most[owner], KEPT)
+    scatter = memory.scatter()
+    for key in np.flatnonzero(~counts):
+        better = np.flatnonzero(counts & (owner == owner[key]))
+        into = better[np.square(keys[better] - keys[key]).sum(1).argmin()]
+        total, apart = wins[into] + wins[key], keys[into] - keys[key]
+        scatter += wins[into] * wins[key] / total * np.outer(apart, apart)
+        keys[into] -= wins[key] / total * apart
+        wins[into] = total
+    used = np.flatnonzero(counts)
+    used = used[np.argsort(owner[used], kind="stable")]
+    return owner[used], wins[used], keys[used].astype(np.float32), scatter
