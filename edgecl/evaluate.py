@@ -17,10 +17,10 @@ from threadpoolctl import threadpool_limits
 
 from edgecl import learning, registry
 from edgecl.device import EdgeDevice
-from edgecl.learning import LearnReport
 from edgecl.errors import ConfigError, DataError
 from edgecl.heads.base import lead
 from edgecl.judging import HeadScores, judge, read_task, score_digest
+from edgecl.learning import LearnReport
 from edgecl.learning_apart import fitted, learn_apart
 from edgecl.mapping.base import Mapper
 from edgecl.metrics.accuracy import forgetting, macro

@@ -96,11 +96,16 @@ def learner(method: str) -> tuple[Any, dict[str, Any]]:
     return import_module(module), dict(options)
 
 
+def learns_on(method: str) -> bool:
+    """Whether it learns picture by picture, going on from what it knows: its module has a `Memory`. Raises UnknownName."""
+    return hasattr(learner(method)[0], "Memory")
+
+
 def learner_on(method: str) -> Any:
-    """The module of a method that learns picture by picture, going on from what it knows: it has a `Memory`. Raises ConfigError."""
+    """The module of a method that learns on. Raises ConfigError for another one."""
     module, _ = learner(method)
-    if not hasattr(module, "Memory"):
-        able = [name for name in registry.HEADS if hasattr(learner(name)[0], "Memory")]
+    if not learns_on(method):
+        able = [name for name in registry.HEADS if learns_on(name)]
         raise ConfigError(f"a {method} head does not learn on picture by picture; this can: {', '.join(able)}")
     return module
 

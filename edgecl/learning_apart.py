@@ -17,8 +17,8 @@ from typing import Any
 
 from edgecl.config import DeviceConfig
 from edgecl.device import EdgeDevice
-from edgecl.learning import Fitted
 from edgecl.errors import ConfigError
+from edgecl.learning import Fitted
 from edgecl.sharing.bundle import from_bytes
 from edgecl.streams.base import TaskPictures
 from edgecl.workers.base import Cluster

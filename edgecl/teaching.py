@@ -33,6 +33,7 @@ from edgecl.bank.bank import HeadBank
 from edgecl.collisions import per_class
 from edgecl.config import DeviceConfig
 from edgecl.errors import BankError, BundleError, ConfigError, DataError, EdgeclError, Reason
+from edgecl.heads.base import Head
 from edgecl.importing import OPINION
 from edgecl.learning import MIN_PER_CLASS, Fitted, LearnReport
 from edgecl.mapping import sketch
@@ -40,12 +41,12 @@ from edgecl.merging import parts
 from edgecl.metrics.accuracy import softmax
 from edgecl.pictures.decode import decode, read
 from edgecl.pictures.folders import MAX_CLASSES, class_name
-from edgecl.pictures.reading import digest_of
+from edgecl.pictures.reading import Progress, digest_of, silent
 from edgecl.rom.base import Rom
 from edgecl.sharing.bundle import Bundle
 from edgecl.teaching_state import State, TaskFolder, name_of
 from edgecl.text import printable
-from edgecl.types import Floats, Task
+from edgecl.types import Arrays, Floats, Task
 
 MOST_REMEMBERED = 1 << 18  # pictures that are known again, the newest: 2 MB of state
 
@@ -54,8 +55,8 @@ MOST_REMEMBERED = 1 << 18  # pictures that are known again, the newest: 2 MB of 
 class Taught:
     """What became of one picture.
 
-    answer: the class that the head would have said before it was told, None while it knew fewer than two; confidence: how sure
-    it would have been, 0..1.   known: the picture was learned before, and was not again.   committed: it is in the bank, with
+    answer: what the head in force would have said before it was told, None where there is none yet; confidence: how sure it
+    would have been, 0..1.   known: the picture was learned before, and was not again.   committed: it is in the bank, with
     all before it.   waiting: what it is not in the bank for, though it is on the disk; "" for nothing.
     """
 
@@ -112,7 +113,9 @@ class Teaching:
     ) -> None:
         """every, seconds: pictures or time after which what is new is committed; None: only on leaving, or when asked to."""
         if (every is not None and every < 1) or (seconds is not None and not seconds > 0):
-            raise ConfigError(f"'{task}': a commit comes every 1 or more pictures and after more than 0 s, not {every}, {seconds}")
+            raise ConfigError(
+                f"'{task}': a commit comes every 1 or more pictures and after more than 0 s, not {every}, {seconds}"
+            )
         if max_bytes is not None and not max_bytes > 0:
             raise ConfigError(f"'{task}': max_bytes must be above 0, got {max_bytes}")
         self.task, self.method = task, method
@@ -152,6 +155,7 @@ class Teaching:
             bundle.require_width(self._pupil.rom.width)
             if why := self._pupil.why_barred(bundle):
                 raise BundleError(f"'{name}' is not taught on: {why}. Roll back, or learn it afresh", Reason.REVOKED)
+        self._head = None if bundle is None else _ready(bundle.head)
         self._lineage = {} if bundle is None else _lineage(bundle, self._pupil.own_key)
         self._base = self._state = name_of(bundle)
         self._known: dict[int, None] = {}
@@ -166,7 +170,7 @@ class Teaching:
         width = self._pupil.rom.width
         try:  # it was written by this device, but perhaps by another version
             config = self._module.Config(**{**state.settings, "false_reject": self._pupil.config.class_false_reject})
-            self._memory = self._module.Memory.resume(width, config, state.arrays, state.words)
+            self._memory = self._module.Memory.resume(width, config, state.classes, state.arrays)
         except (EdgeclError, TypeError, ValueError, KeyError, IndexError):
             return False
         self._config, self._known = config, dict.fromkeys(state.taught.tolist())
@@ -183,13 +187,13 @@ class Teaching:
         anchor = bundle.anchor("mahalanobis")
         self._memory = self._module.Memory.continued(width, self._config, bundle.head, anchor, counts)
         self._pupil.say(
-            f"'{self.task}': no state of a teaching lies behind this head, learned by {printable(bundle.head.method, 40)}; it goes "
-            f"on from the head and its anchor, and pictures that it knows may be taught again"
+            f"'{self.task}': no teaching's state lies behind this head, learned by {printable(bundle.head.method, 40)}; it "
+            f"goes on from the head and its anchor, and does not know pictures again that it has learned"
         )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            if self._pending and not self._whole:
+            if not self._whole:
                 self._pupil.say(f"'{self.task}': a picture was learned in part only; {self._lost()}")
             elif not self._stuck:
                 self.commit()
@@ -230,11 +234,11 @@ class Teaching:
         answer, sure = self._answer(x)
         with _uninterrupted():
             self._whole = False
+            self._memory.observe(x, name)
+            self._whole = True
             if not self._pending:
                 self._since = self._pupil.stopwatch()
             self._pending += 1
-            self._memory.observe(x, name)
-            self._whole = True
             self._count += 1
             if mark is not None:
                 self._known[mark] = None
@@ -243,16 +247,36 @@ class Teaching:
         self.commit_if_due()
         return self._taught(name, answer, sure, known=False)
 
+    def learn(self, task: Task, seed: int, skipped: int = 0, progress: Progress = silent) -> LearnReport:
+        """Learn all of a task at once, in an order drawn by the seed, and commit it.
+
+        Raises DataError or EmptyTask, before anything is learned, where a head could not be made of it and what is known.
+        """
+        counts = self._counts()
+        for label in task.labels:
+            counts[task.classes[label]] = counts.get(task.classes[label], 0) + 1
+        if self._lacks(counts):
+            learning.check_learnable(self.task, tuple(counts), np.repeat(np.arange(len(counts)), list(counts.values())))
+        for at, i in enumerate(np.random.default_rng(seed).permutation(len(task)), 1):
+            label = task.classes[task.labels[i]]
+            mark = mark_of(task.digests[i], label) if task.digests and task.digests[i] else None
+            self.observe_features(task.features[i], label, mark)
+            progress("learning the head", at, len(task) + 1)
+        report = self.commit(even_if_unchanged=True, skipped=skipped)
+        assert report is not None
+        progress("learning the head", len(task) + 1, len(task) + 1)
+        return report
+
     def _require_class(self, name: str) -> None:
         if len(self._memory.classes) >= MAX_CLASSES and name not in self._memory.classes:
             raise DataError(f"'{self.task}' has {MAX_CLASSES} classes, and takes no more; split it up")
 
     def _answer(self, x: Floats) -> tuple[str | None, float]:
-        if len(self._memory.classes) < 2:
+        if self._head is None:
             return None, 0.0
-        (probabilities,) = softmax(self._memory.scores(x[None]))
+        (probabilities,) = softmax(self._head.scores(x[None]))
         best = int(probabilities.argmax())
-        return self._memory.classes[best], float(probabilities[best])
+        return self._head.classes[best], float(probabilities[best])
 
     def _taught(self, label: str, answer: str | None, sure: float, known: bool) -> Taught:
         committed = not self._pending and not self._waiting
@@ -284,7 +308,7 @@ class Teaching:
 
     def _commit(self, skipped: int) -> LearnReport | None:
         rom, clock, memory = self._pupil.rom, self._pupil.stopwatch, self._memory
-        reason = self.lacks(self._counts())
+        reason = self._lacks(self._counts())
         if reason:
             self._require_same()
             self._folder.write(self._state, self._frozen())
@@ -293,14 +317,14 @@ class Teaching:
             self._waiting = reason
             return None
         started = clock()
-        x, y = memory.reservoir()
+        x, y = memory.sample()
         sample = Task(self.task, self.classes, x, y)
         with threadpool_limits(1, "blas"):
             anchors = learning.make_anchors(
                 sample, (self._pupil.config.mapper,), self._pupil.config.false_reject, self._config.seed
             )
             anchored = clock()
-            learned = memory.learned(rom.rom_id)
+            learned = memory.learned(rom.rom_id, self._most_keys(sample, anchors))
         seconds = {"head": clock() - anchored, "anchors": anchored - started}
         more = {"skipped": skipped, "seconds": {part: round(value, 3) for part, value in seconds.items()}}
         provenance = learning.origin(rom, self.method, self._config, self.classes, memory.counts) | self._lineage
@@ -322,10 +346,20 @@ class Teaching:
             self._folder.drop(new)
             raise
         self._state, self._here, self._own, self._waiting = new, report.digest, report.generation, ""
+        self._head = _ready(learned.head)
         self._folder.keep(new, self._base)
         return report
 
-    def lacks(self, counts: dict[str, int]) -> str:
+    def _most_keys(self, sample: Task, anchors: dict[str, Arrays]) -> int | None:
+        """Keys of a class for which there is room in the bundle; None: for all. Raises ConfigError where there is none."""
+        if self._max_bytes is None:
+            return None
+        left = self._max_bytes - learning.anchor_bytes(anchors) - learning.card_bytes(sample)
+        most: int = self._module.keys_within(left, self.task, len(sample.classes), self._pupil.rom.width)
+        return most
+
+    @staticmethod
+    def _lacks(counts: dict[str, int]) -> str:
         """What a head of classes with that many pictures would still need, in words; "" for nothing.
 
         Two classes that can be told apart and judged; a further one may begin with a single picture.
@@ -340,17 +374,16 @@ class Teaching:
         return {name: int(n) for name, n in zip(self._memory.classes, self._memory.counts, strict=True)}
 
     def _frozen(self) -> State:
-        arrays, words = self._memory.state()
-        settings = dataclasses.asdict(self._config)
         taught = np.fromiter(self._known, np.int64, len(self._known))
-        return State(self.method, self._pupil.rom.rom_id, settings, arrays, words, taught)
+        settings, memory = dataclasses.asdict(self._config), self._memory
+        return State(self.method, self._pupil.rom.rom_id, settings, memory.classes, memory.state(), taught)
 
     def _require_same(self) -> None:
         if self._pupil.bank.current().get(self.task) != self._here:
             raise BankError(f"'{self.task}' was changed by another process meanwhile; {self._lost()}")
 
     def _lost(self) -> str:
-        return f"the last {self._pending} pictures are not kept. Begin again and teach them again: it goes on from what is there"
+        return f"the last {self._pending} pictures are not kept. Begin again, and teach them again"
 
 
 def mark_of(digest: str, label: str) -> int:
@@ -359,6 +392,12 @@ def mark_of(digest: str, label: str) -> int:
     digest: sha256 of the picture, hexadecimal.
     """
     return int.from_bytes(hashlib.sha256(f"{digest}{label}".encode()).digest()[:8], "little", signed=True)
+
+
+def _ready(head: Head) -> Head | None:
+    """The head with its numbers as they are used, so that no picture waits for that; None for one that asks the ROM again."""
+    wide = {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in head.arrays.items()}
+    return None if head.plugs else dataclasses.replace(head, arrays=wide)
 
 
 def _lineage(bundle: Bundle, own_key: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +33,9 @@ from edgecl.types import Arrays, Ints
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # a system without it has the bank's own check alone: the later of two teachings is then refused as it commits
+except (
+    ImportError
+):  # a system without it has the bank's own check alone: the later of two teachings is then refused as it commits
     fcntl = None
 
 FORMAT = 1
@@ -46,17 +48,17 @@ _ARRAY = "memory/"
 
 @dataclass(frozen=True)
 class State:
-    """A memory under way, as `Memory.state` gives it, and what it was told.
+    """A memory under way.
 
-    settings: of its method.   arrays, words: the method's own.   taught: (n,) int64, marks of the pictures that it has learned,
-    oldest first.
+    settings: of its method.   classes: of its memory.   arrays: as `Memory.state` gives them.   taught: (n,) int64, marks of
+    the pictures that it has learned, oldest first.
     """
 
     method: str
     rom_id: str
     settings: Mapping[str, Any]
+    classes: Sequence[str]
     arrays: Arrays
-    words: Mapping[str, str]
     taught: Ints
 
 
@@ -121,7 +123,7 @@ class TaskFolder:
     def write(self, name: str, state: State) -> None:
         """Keep it, whole or not at all. Raises BankFull, BankReadOnly or BankError; what was there is still there then."""
         about = {"format": FORMAT, "method": state.method, "rom_id": state.rom_id}
-        text = json.dumps(about | {"settings": dict(state.settings), "words": dict(state.words)})
+        text = json.dumps(about | {"settings": dict(state.settings), "classes": list(state.classes)})
         tensors = {f"{_ARRAY}{name}": np.array(value, order="C") for name, value in state.arrays.items()}
         tensors[_TAUGHT] = state.taught
         data = save(tensors, metadata={"about": text, "digest": _digest(tensors, text)})

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from edgecl.device import EdgeDevice, LearnReport
+from edgecl.device import EdgeDevice
 from edgecl.errors import ConfigError
 from edgecl.evaluate import find_tasks
 from edgecl.judging import read_task
+from edgecl.learning import LearnReport
 from edgecl.sharing.signing import Signer
 from edgecl.streams.base import TaskPictures
 from edgecl.text import printable

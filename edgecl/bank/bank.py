@@ -331,8 +331,8 @@ class HeadBank:
         signed: signer, ROM and sequence number of the bundle, which are remembered with it.   require: asked inside the
         transaction, where nobody else can change the bank; what it raises leaves everything as it was.
         sketch: to be kept beside the bundle, and to be collected with it.   signed_for: the task that the signer's number
-        counts for, where that is not `task`.   instead_of: number of an earlier generation that leaves the history for this one.
-        Its bundle can be read until the next one leaves, or `gc`: somebody may just have looked its digest up.
+        counts for, where that is not `task`.   instead_of: number of an earlier generation that leaves the history for
+        this one. Its bundle can be read until the next one leaves, or `gc`: somebody may just have looked its digest up.
         Raises BankFull, BankReadOnly, BankBusy; nothing has then changed.
         """
         digest = hashlib.sha256(data).hexdigest()

@@ -139,5 +139,5 @@ def require(arrays: Arrays, layout: Mapping[str, str], what: str, bounds: Mappin
                 f"{what}: '{name}' must be {written}, it is {got.dtype} {got.shape}" + (f" with {sizes}" if sizes else "")
             )
         low, high = bounds.get(name, (-np.inf, np.inf))
-        if got.size and not (low <= got.min() and got.max() <= high):
+        if got.size and not (low <= float(got.min()) and float(got.max()) <= high):
             raise BundleError(f"{what}: '{name}' must lie in {low:g} to {high:g}, it holds {got.min():g} to {got.max():g}")

@@ -321,7 +321,10 @@ def _served(split: str, parts: Iterable[str], path: Path, notes: _Notes) -> str:
 
 
 def class_name(name: str, where: str) -> str:
-    """The name of a class as it is kept: NFC, so that 'é' typed on two systems is one class. Raises DataError for a name that cannot be shown as it is."""
+    """The name as it is kept: NFC, so that 'é' typed on two systems is one class.
+
+    Raises DataError for a name that cannot be shown as it is; where: what holds it.
+    """
     name = unicodedata.normalize("NFC", name)
     if not name.isprintable() or not 0 < len(name) <= _CLASS_NAME:
         raise DataError(
