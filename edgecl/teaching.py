@@ -129,7 +129,7 @@ class Teaching:
         self._stuck = False  # the last commit failed
         self._pending = 0  # pictures that are neither in the bank nor in the state
         self._since = 0.0  # when the first of them came
-        self._waiting = ""
+        self.waiting = ""
         self._count = 0  # pictures learned in this teaching
         self._own: int | None = None  # the generation of this teaching, once there is one
 
@@ -208,6 +208,11 @@ class Teaching:
         """Known so far."""
         return tuple(self._memory.classes)
 
+    @property
+    def generation(self) -> int | None:
+        """That this teaching has put in force; None before its first commit."""
+        return self._own
+
     def observe(self, picture: Any, label: str) -> Taught:
         """Learn one picture (a path, encoded bytes, a PIL image or a uint8 array), and commit where it is time.
 
@@ -279,8 +284,8 @@ class Teaching:
         return self._head.classes[best], float(probabilities[best])
 
     def _taught(self, label: str, answer: str | None, sure: float, known: bool) -> Taught:
-        committed = not self._pending and not self._waiting
-        return Taught(label, answer, sure, known, committed, self._waiting, self._own if committed else None)
+        committed = not self._pending and not self.waiting
+        return Taught(label, answer, sure, known, committed, self.waiting, self._own if committed else None)
 
     # -- commits
 
@@ -302,7 +307,12 @@ class Teaching:
             return None
         with _uninterrupted():
             self._stuck = True
-            report = self._commit(skipped)
+            try:
+                report = self._commit(skipped)
+            except ConfigError:  # its bundle may not be as large as it is: the next teaching, told otherwise, goes on from here
+                self._folder.write(self._state, self._frozen())
+                self._pending = 0
+                raise
             self._stuck, self._pending = False, 0
         return report
 
@@ -312,9 +322,9 @@ class Teaching:
         if reason:
             self._require_same()
             self._folder.write(self._state, self._frozen())
-            if reason != self._waiting:
+            if reason != self.waiting:
                 self._pupil.say(f"'{self.task}' waits for {reason}; what was taught is kept until then")
-            self._waiting = reason
+            self.waiting = reason
             return None
         started = clock()
         x, y = memory.sample()
@@ -345,7 +355,7 @@ class Teaching:
         except BaseException:
             self._folder.drop(new)
             raise
-        self._state, self._here, self._own, self._waiting = new, report.digest, report.generation, ""
+        self._state, self._here, self._own, self.waiting = new, report.digest, report.generation, ""
         self._head = _ready(learned.head)
         self._folder.keep(new, self._base)
         return report

@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from edgecl import __version__, config
-from edgecl.cli import bench, demo, doctor, evaluate, export, heads, infer, learn, peers, serve, share, simulate
+from edgecl.cli import bench, demo, doctor, evaluate, export, heads, infer, learn, peers, serve, share, simulate, teach
 from edgecl.errors import EdgeclError
 from edgecl.text import printable
 
@@ -32,6 +32,7 @@ app = typer.Typer(
     help="A camera that learns new things where it stands, and answers without being told which task it sees.",
 )
 app.command()(learn.learn)
+app.command()(teach.teach)
 app.command()(infer.infer)
 app.add_typer(heads.app, name="heads")
 app.command()(serve.serve)

@@ -149,6 +149,11 @@ def expand(arguments: Iterable[str], stdin: BinaryIO | None = None) -> Iterator[
                     yield from _pictures(match)
 
 
+def pictures_below(folder: Path) -> list[Path]:
+    """All pictures in a folder and those below it, by their names' endings, sorted; what cannot be listed is passed over."""
+    return _walk(folder, _Notes())
+
+
 def digest(path: Path | str) -> str:
     """SHA-256 of a picture's bytes, hex, read in pieces. Raises PictureError like `decode.open_regular`."""
     with open_regular(path) as file:
