@@ -153,11 +153,6 @@ class _Talk:
             total: dict[str, object] = {"learned": self.learned, "known": self.known, "failed": self.failed}
             total |= {"asked": self.asked, "right": self.right}
             total |= {"waiting": self._teaching.waiting, "generation": self._teaching.generation}
-                "known": self.known,
-                "failed": self.failed,
-                "asked": self.asked,
-            }
-            total |= {"right": self.right, "waiting": self._teaching.waiting, "generation": self._teaching.generation}
             print(json.dumps({"taught": total}), flush=True)
             return
         where = f"generation {self._teaching.generation}" if self._teaching.generation else "no new generation"
