@@ -195,7 +195,7 @@ class Teaching:
         try:
             if not self._whole:
                 self._pupil.say(f"'{self.task}': a picture was learned in part only; {self._lost()}")
-            elif not self._stuck:
+            elif not (self._stuck and kind):  # what made a commit fail is said already
                 self.commit()
         finally:
             self._held.close()
@@ -219,7 +219,7 @@ class Teaching:
         Raises PictureError or DataError for a picture or label that cannot be learned: nothing has changed then. BankError and
         its kin when a commit fails: the picture is learned all the same, and the next commit has it.
         """
-        self._require_class(name := class_name(label, "the label"))
+        name = self._class(label)
         data = read(picture) if isinstance(picture, (str, Path)) else picture
         mark = mark_of(digest_of(data), name)
         if mark in self._known:
@@ -229,9 +229,7 @@ class Teaching:
 
     def observe_features(self, x: Floats, label: str, mark: int | None = None) -> Taught:
         """`observe` for the plain features (d,) of this device's ROM. mark: of the picture, by `mark_of`, to know it again."""
-        self._require_class(name := class_name(label, "the label"))
-        if self._memory is None or not self._whole:
-            raise BankError(f"'{self.task}': this teaching has ended; begin another")
+        name = self._class(label)
         if x.shape != (self._pupil.rom.width,) or not np.isfinite(x).all():
             raise DataError(f"'{self.task}': a picture has {self._pupil.rom.width} finite features, got {x.dtype} {x.shape}")
         if mark is not None and mark in self._known:
@@ -272,9 +270,14 @@ class Teaching:
         progress("learning the head", len(task) + 1, len(task) + 1)
         return report
 
-    def _require_class(self, name: str) -> None:
+    def _class(self, label: str) -> str:
+        """The class that a label names, if it can be taught now."""
+        if self._memory is None or not self._whole:
+            raise BankError(f"'{self.task}': this teaching has ended; begin another")
+        name = class_name(label, "the label")
         if len(self._memory.classes) >= MAX_CLASSES and name not in self._memory.classes:
             raise DataError(f"'{self.task}' has {MAX_CLASSES} classes, and takes no more; split it up")
+        return name
 
     def _answer(self, x: Floats) -> tuple[str | None, float]:
         if self._head is None:
