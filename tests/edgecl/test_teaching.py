@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -310,6 +311,26 @@ def test_an_error_inside_the_with_commits_what_was_whole_and_goes_on_its_way(dev
     assert edge.tasks == ("hues",)
     with pytest.raises(BankError, match="has ended"):
         teaching.observe(*lessons(1, seed=9)[0])
+
+
+def test_ctrl_c_within_a_picture_or_a_commit_takes_effect_after_it(device: Make) -> None:
+    edge, given = device(), lessons(8)
+    for part in ("observe", "learned"):
+        with pytest.raises(KeyboardInterrupt), edge.teach("hues") as teaching:
+            for lesson in given[:-1]:
+                teaching.observe(*lesson)
+            memory = teaching._memory
+            real = getattr(memory, part)
+
+            def stopped(*arguments: object, real: Callable[..., object] = real) -> object:
+                signal.raise_signal(signal.SIGINT)
+                return real(*arguments)
+
+            setattr(memory, part, stopped)
+            teaching.observe(*given[-1])
+            teaching.commit()
+        assert edge.bundle(edge.bank.current()["hues"]).provenance["pictures"] == len(given)
+        edge.bank.remove("hues")
 
 
 def test_learn_by_memory_goes_through_a_folder_once_and_the_next_one_on_from_there(
