@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecl import teaching
 from edgecl.bench.pictures import made
 from edgecl.device import EdgeDevice
+from edgecl.teaching import session
 
 _FIRST = 6  # pictures of each class before anything is measured
 
@@ -48,14 +48,14 @@ class Timed:
 def measure(device: EdgeDevice, k: int, files: list[Path]) -> str:
     """One line for a task of k classes."""
     rng = np.random.default_rng(k)
-    rom, decode, read = device.rom, Timed(teaching.decode), Timed(teaching.read)
+    rom, decode, read = device.rom, Timed(session.decode), Timed(session.read)
     features = Timed(rom.features)
     around = rng.gamma(1.0, 0.3, (k, rom.width)).astype(np.float32)
     with device.teach(f"of {k}", every=None, seconds=None) as taught:
         for i in range(_FIRST * k):
             taught.observe_features(around[i % k] * rng.uniform(0.5, 1.5, rom.width).astype(np.float32), f"class {i % k}")
         taught.commit()
-        teaching.decode, teaching.read, rom.features = decode, read, features  # type: ignore[method-assign,assignment]
+        session.decode, session.read, rom.features = decode, read, features  # type: ignore[method-assign,assignment]
         beyond, floor, commits = [], [], []
         for i, file in enumerate(files):
             for one in (decode, read, features):
@@ -65,7 +65,7 @@ def measure(device: EdgeDevice, k: int, files: list[Path]) -> str:
             whole = time.perf_counter() - started
             floor.append(decode.taken() + read.taken() + features.taken())
             beyond.append(whole - floor[-1])
-        teaching.decode, teaching.read, rom.features = decode.function, read.function, features.function  # type: ignore[method-assign]
+        session.decode, session.read, rom.features = decode.function, read.function, features.function  # type: ignore[method-assign]
         for _ in range(5):
             started = time.perf_counter()
             report = taught.commit(even_if_unchanged=True)

@@ -51,7 +51,8 @@ from edgecl.rom.opening import open_rom, rom_folder
 from edgecl.sharing.bundle import MAX_BYTES, Bundle, from_bytes
 from edgecl.sharing.bundle import digest as bundle_digest
 from edgecl.sharing.trust_store import TrustStore
-from edgecl.teaching import Pupil, Teaching
+from edgecl.teaching.base import Pupil
+from edgecl.teaching.session import Teaching
 from edgecl.text import printable
 from edgecl.types import Floats, Ints, Opinion, Pixels, Prediction, Task, task_name
 
@@ -209,7 +210,7 @@ class EdgeDevice:
         seed: int = 0,
         max_bytes: int | None = None,
     ) -> Teaching:
-        """`task` taught picture by picture, in a `with`; a task that is not known begins. See `edgecl.teaching`.
+        """`task` taught picture by picture, in a `with`; a task that is not known begins. See `edgecl.teaching.session`.
 
         every, seconds: pictures or time, by `stopwatch`, after which what is new is committed; None: only at the end.
         max_bytes: of the bundle, which then has fewer keys.   seed: of a memory that begins.

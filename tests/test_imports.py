@@ -27,7 +27,7 @@ LAYERS = (
     (
         *("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange"),
         *("importing", "collisions", "judging", "merging", "peering", "two_devices", "learning_apart"),
-        *("teaching", "teaching_state"),
+        "teaching",
     ),
     ("cli", "serve"),
     ("__main__",),

@@ -31,7 +31,8 @@ from edgecl.text import printable, size
 if TYPE_CHECKING:
     from edgecl.learning import LearnReport
     from edgecl.pictures.labelled import Labelled
-    from edgecl.teaching import Taught, Teaching
+    from edgecl.teaching.base import Taught
+    from edgecl.teaching.session import Teaching
 
 _LOOK = 1.0  # seconds between looks at a watched folder; a picture is taught at the second look that finds it the same
 

@@ -3,7 +3,7 @@
     with device.teach("birds") as teaching:
         taught = teaching.observe("tit.jpg", "tit")   # what the head would have said, before it was told
                                                       # committed every 50 pictures or 30 s, on leaving, and on Ctrl-C
-A commit writes the state first (see `teaching_state`), then puts the bundle in force in one transaction. Killed at any moment,
+A commit writes the state first (see `teaching.state`), then puts the bundle in force in one transaction. Killed at any moment,
 the device has its last commit, and the next teaching goes on from there, to the same bits once it is given again what was not
 committed. A picture that it knows already by its bytes and label is not learned twice, so everything may be given again.
 
@@ -16,11 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,73 +24,22 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from edgecl import learning
-from edgecl.bank.bank import HeadBank
 from edgecl.collisions import per_class
-from edgecl.config import DeviceConfig
 from edgecl.errors import BankError, BundleError, ConfigError, DataError, EdgeclError, Reason
-from edgecl.heads.base import Head
 from edgecl.importing import OPINION
 from edgecl.learning import MIN_PER_CLASS, Fitted, LearnReport
 from edgecl.mapping import sketch
-from edgecl.merging import parts
 from edgecl.metrics.accuracy import softmax
 from edgecl.pictures.decode import decode, read
 from edgecl.pictures.folders import MAX_CLASSES, class_name
 from edgecl.pictures.reading import Progress, digest_of, silent
-from edgecl.rom.base import Rom
 from edgecl.sharing.bundle import Bundle
-from edgecl.teaching_state import State, TaskFolder, name_of
+from edgecl.teaching.base import Pupil, Taught, lineage, mark_of, ready, uninterrupted
+from edgecl.teaching.state import State, TaskFolder, name_of
 from edgecl.text import printable
 from edgecl.types import Arrays, Floats, Task
 
 MOST_REMEMBERED = 1 << 18  # pictures that are known again, the newest: 2 MB of state
-
-
-@dataclass(frozen=True)
-class Taught:
-    """What became of one picture.
-
-    answer: what the head in force would have said before it was told, None where there is none yet; confidence: how sure it
-    would have been, 0..1.   known: the picture was learned before, and was not again.   committed: it is in the bank, with
-    all before it.   waiting: what it is not in the bank for, though it is on the disk; "" for nothing.
-    """
-
-    label: str
-    answer: str | None
-    confidence: float
-    known: bool
-    committed: bool
-    waiting: str
-    generation: int | None
-
-    @property
-    def right(self) -> bool | None:
-        """Whether the answer was the label; None where there was no answer."""
-        return None if self.answer is None else self.answer == self.label
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {**dataclasses.asdict(self), "confidence": round(self.confidence, 6), "right": self.right}
-
-
-@dataclass(frozen=True)
-class Pupil:
-    """A device as what is taught.
-
-    folder: of all tasks' states.   bundle: reads one from the bank by its digest.   why_barred: why a bundle may not serve, "".
-    keep: as `EdgeDevice.keep`, with `require` and `instead_of` as `HeadBank.put` takes them.
-    """
-
-    folder: Path
-    bank: HeadBank
-    rom: Rom
-    config: DeviceConfig
-    own_key: str
-    bundle: Callable[[str], Bundle]
-    why_barred: Callable[[Bundle], str]
-    keep: Callable[..., LearnReport]
-    say: Callable[[str], None]
-    stopwatch: Callable[[], float]
 
 
 class Teaching:
@@ -155,8 +99,8 @@ class Teaching:
             bundle.require_width(self._pupil.rom.width)
             if why := self._pupil.why_barred(bundle):
                 raise BundleError(f"'{name}' is not taught on: {why}. Roll back, or learn it afresh", Reason.REVOKED)
-        self._head = None if bundle is None else _ready(bundle.head)
-        self._lineage = {} if bundle is None else _lineage(bundle, self._pupil.own_key)
+        self._head = None if bundle is None else ready(bundle.head)
+        self._lineage = {} if bundle is None else lineage(bundle, self._pupil.own_key)
         self._base = self._state = name_of(bundle)
         self._known: dict[int, None] = {}
         state = self._folder.read(self._state)
@@ -235,7 +179,7 @@ class Teaching:
         if mark is not None and mark in self._known:
             return self._taught(name, None, 0.0, known=True)
         answer, sure = self._answer(x)
-        with _uninterrupted():
+        with uninterrupted():
             self._whole = False
             self._memory.observe(x, name)
             self._whole = True
@@ -308,7 +252,7 @@ class Teaching:
         """
         if not self._pending and not even_if_unchanged:
             return None
-        with _uninterrupted():
+        with uninterrupted():
             self._stuck = True
             try:
                 report = self._commit(skipped)
@@ -359,7 +303,7 @@ class Teaching:
             self._folder.drop(new)
             raise
         self._state, self._here, self._own, self.waiting = new, report.digest, report.generation, ""
-        self._head = _ready(learned.head)
+        self._head = ready(learned.head)
         self._folder.keep(new, self._base)
         return report
 
@@ -397,43 +341,3 @@ class Teaching:
 
     def _lost(self) -> str:
         return f"the last {self._pending} pictures are not kept. Begin again, and teach them again"
-
-
-def mark_of(digest: str, label: str) -> int:
-    """By what a picture with its label is known again: 64 bits of both; equal for two of a million by a chance of 1 in 10^7.
-
-    digest: sha256 of the picture, hexadecimal.
-    """
-    return int.from_bytes(hashlib.sha256(f"{digest}{label}".encode()).digest()[:8], "little", signed=True)
-
-
-def _ready(head: Head) -> Head | None:
-    """The head with its numbers as they are used, so that no picture waits for that; None for one that asks the ROM again."""
-    wide = {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in head.arrays.items()}
-    return None if head.plugs else dataclasses.replace(head, arrays=wide)
-
-
-def _lineage(bundle: Bundle, own_key: str) -> dict[str, Any]:
-    """What provenance says of others who had a hand in the head that is continued; nothing where there are none."""
-    others = bundle.makers - {"", own_key}
-    if not others:
-        return {}
-    before = bundle.provenance.get("continued")
-    known = before.get("from_digests") if isinstance(before, dict) and bundle.signer == own_key else None
-    return {"continued": {"from_signers": sorted(others), "from_digests": known or sorted(parts(bundle))}}
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C takes effect only at the end: a memory in the middle of a picture, or a commit, is no state to go on from."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
-        yield
-        return
-    came: list[int] = []
-    former = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
-        if came:
-            signal.raise_signal(signal.SIGINT)
