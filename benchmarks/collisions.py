@@ -27,7 +27,6 @@ from edgecl import learning, registry
 from edgecl.bench.synthetic import World
 from edgecl.collisions import Known, check, known
 from edgecl.device import EdgeDevice
-from edgecl.evaluate import find_tasks
 from edgecl.heads import linear
 from edgecl.mapping import sketch
 from edgecl.mapping.mahalanobis import Mahalanobis
@@ -40,6 +39,7 @@ from edgecl.sharing.bundle import Bundle, from_bytes
 from edgecl.sharing.signing import Signer
 from edgecl.sharing.trust import Peer
 from edgecl.sharing.trust_store import require_sound
+from edgecl.streams.folders import find_tasks
 from edgecl.types import Floats, Ints, Task
 
 SHOWN = 0.02  # rows of tasks that take less, by test pictures and by every check, are only counted

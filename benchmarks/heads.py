@@ -24,12 +24,12 @@ from edgecl import learning, registry
 from edgecl.bench.conditions import conditions
 from edgecl.config import home
 from edgecl.device import EdgeDevice
-from edgecl.evaluate import find_tasks
 from edgecl.heads import auto
 from edgecl.heads.base import Session
 from edgecl.learners.finetune import FineTuned
 from edgecl.pictures.decode import decode
 from edgecl.pictures.reading import read_features
+from edgecl.streams.folders import find_tasks
 from edgecl.types import Task
 
 

@@ -20,11 +20,11 @@ import numpy as np
 
 from edgecl import learning
 from edgecl.device import EdgeDevice
-from edgecl.evaluate import find_tasks
 from edgecl.pictures.decode import decode
 from edgecl.rom.base import Rom
 from edgecl.rom.opening import open_rom
 from edgecl.sharing.trust import Peer
+from edgecl.streams.folders import find_tasks
 from edgecl.types import Task
 
 ROUNDS = 5

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from edgecl import EdgeDevice, registry
-from edgecl.evaluate import find_tasks
 from edgecl.mapping import index as mapping_index
 from edgecl.mapping.local import LocalMapper
 from edgecl.pictures.reading import read_features
+from edgecl.streams.folders import find_tasks
 
 TOGETHER, EACH = 12, 6  # steps of the 8-bit means by which a made task's means are shifted, standard deviations
 

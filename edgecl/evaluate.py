@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from edgecl import learning, registry
 from edgecl.device import EdgeDevice
-from edgecl.errors import ConfigError, DataError
+from edgecl.errors import ConfigError
 from edgecl.heads.base import lead
 from edgecl.judging import HeadScores, judge, read_task, score_digest
 from edgecl.learning import LearnReport
@@ -27,10 +26,9 @@ from edgecl.metrics.accuracy import forgetting, macro
 from edgecl.metrics.calibration import expected_calibration_error, reliability
 from edgecl.metrics.detection import auroc, roc
 from edgecl.pictures.decode import decode
-from edgecl.pictures.folders import scan
 from edgecl.pictures.reading import Progress, silent
 from edgecl.streams.base import TaskPictures
-from edgecl.types import Floats, Ints, Task, task_name
+from edgecl.types import Floats, Ints, Task
 from edgecl.workers.pool import Pool
 
 FINETUNE = "finetune"  # besides the head methods: the ceiling, one fine-tuned network per task
@@ -59,24 +57,6 @@ class Evaluation:
             "unknown_roc": {name: [list(axis) for axis in curve] for name, curve in self.unknown_roc.items()},
             "reliability": [list(map(float, row)) for row in self.reliability],
         }
-
-
-def find_tasks(folder: Path) -> list[TaskPictures]:
-    """Every sub-folder of `folder` that has training and test pictures, by name. Raises DataError when there is none."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; evaluate takes a folder of tasks, each with train/ and test/ inside")
-    found = []
-    for place in sorted(path.parent for path in folder.glob("*/train") if path.is_dir()):
-        if place.name.startswith("."):
-            continue
-        train = scan(place, "train")
-        test = scan(place, "test", train.classes)
-        found.append(TaskPictures(task_name(place.name), train.classes, train.files, train.labels, test.files, test.labels))
-    if not found:
-        raise DataError(
-            f"{folder} has no sub-folder with train/ inside; evaluate takes a folder of tasks, each with train/ and test/"
-        )
-    return found
 
 
 def evaluate(

@@ -30,7 +30,24 @@ METHODS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
     "auto": ("edgecl.heads.auto", {}),
 }
 # Continual-learning methods, judged on streams.
-LEARNERS: Mapping[str, str] = {}
+LEARNERS: Mapping[str, str] = {
+    "memory": "edgecl.learners.memory:MemoryLearner",
+}
+# The orders that a data set's samples may come in: (dataset, seed, options) -> Stream.
+SCENARIOS: Mapping[str, str] = {
+    "iid": "edgecl.streams.scenarios.iid:iid",
+    "ci": "edgecl.streams.scenarios.ci:ci",
+    "cdi": "edgecl.streams.scenarios.cdi:cdi",
+    "cdid": "edgecl.streams.scenarios.cdid:cdid",
+    "class": "edgecl.streams.scenarios.class_incremental:class_incremental",
+    "domain": "edgecl.streams.scenarios.domain_incremental:domain_incremental",
+    "task": "edgecl.streams.scenarios.task_incremental:task_incremental",
+    "superclass": "edgecl.streams.scenarios.superclass:superclass",
+    "blurry": "edgecl.streams.scenarios.blurry:blurry",
+    "drift": "edgecl.streams.scenarios.drift:drift",
+    "permuted": "edgecl.streams.scenarios.permuted:permuted",
+    "rotated": "edgecl.streams.scenarios.rotated:rotated",
+}
 MAPPERS: Mapping[str, str] = {
     "mahalanobis": "edgecl.mapping.mahalanobis:Mahalanobis",
     "gmmc": "edgecl.mapping.gmmc:Gmmc",

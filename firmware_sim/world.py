@@ -16,11 +16,11 @@ import numpy as np
 
 from edgecl.device import EdgeDevice
 from edgecl.errors import ConfigError
-from edgecl.evaluate import find_tasks
 from edgecl.judging import read_task
 from edgecl.learning import LearnReport
 from edgecl.sharing.signing import Signer
 from edgecl.streams.base import TaskPictures
+from edgecl.streams.folders import find_tasks
 from edgecl.text import printable
 from edgecl.types import Task
 from firmware_sim import agents, rates, topology

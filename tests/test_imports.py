@@ -32,7 +32,7 @@ LAYERS = (
     ("cli", "serve"),
     ("__main__",),
 )
-BASES = {f"edgecl.{name}.base" for name in ("rom", "heads", "mapping", "learners", "sharing.transport")}
+BASES = {f"edgecl.{name}.base" for name in ("rom", "streams", "heads", "mapping", "learners", "sharing.transport")}
 # What heads travel in, how pictures become pixels, how features are compared, and what a head puts into the ROM.
 CHECKS_SEE = BASES | {"edgecl.sharing.bundle", "edgecl.pictures.decode", "edgecl.rom.parity", "edgecl.rom.sockets"}
 EXPORT_SEES = {"types", "errors", "registry", "rom", "pictures", "text"}

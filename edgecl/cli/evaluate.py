@@ -57,9 +57,9 @@ def evaluate(
     from edgecl.config import home
     from edgecl.device import EdgeDevice
     from edgecl.evaluate import evaluate as run
-    from edgecl.evaluate import find_tasks
     from edgecl.learning_apart import learners
     from edgecl.report import table, write
+    from edgecl.streams.folders import find_tasks
     from edgecl.workers.base import Cluster
 
     found = find_tasks(tasks)

@@ -14,7 +14,7 @@ thresholds, the mapper's anchors. The map is not learned from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -60,9 +60,9 @@ class Config:
 class Memory:
     """One task's memory head under way. `classes` grows; the same pictures in the same order give the same bits."""
 
-    def __init__(self, width: int, config: Config) -> None:
-        """width: d of the features."""
-        self.width, self.config = width, config
+    def __init__(self, width: int, config: Config, space: Callable[[Floats], Floats] = unit_sqrt) -> None:
+        """width: d of the features.   space: in which keys lie, (n, d) -> (n, d); heads for devices use the default."""
+        self.width, self.config, self.space = width, config, space
         self.classes: tuple[str, ...] = ()
         self._number: dict[str, int] = {}
         self._keys = KeyMemory(width, config.keys_per_class)
@@ -90,7 +90,7 @@ class Memory:
         number = self._number.get(label)
         if number is None:
             number = self._new(label)
-        self._keys.observe(unit_sqrt(x[None])[0], number)
+        self._keys.observe(self.space(x[None])[0], number)
         self._sample.offer(x, number)
 
     def _new(self, label: str) -> int:
@@ -101,10 +101,6 @@ class Memory:
         self._number[label] = len(self.classes)
         self.classes += (label,)
         return self._number[label]
-
-    def scores(self, x: Floats) -> Floats:
-        """Scores (n, k) of plain features (n, d), as things stand; needs two classes."""
-        return scores(self.learned("").head, x)
 
     def sample(self) -> tuple[Floats, Ints]:
         """Plain features (r, d) of some of the pictures, evenly over the classes, and their labels (r,)."""
@@ -118,11 +114,12 @@ class Memory:
         """
         features, labels, _ = self._sample.rows()
         k, most = len(self.classes), min(most or self.config.keys_per_class, self.config.keys_per_class)
-        w, b, owner, held_out, keys, wins = _read_out(self._keys, k, unit_sqrt(features), labels, most)
+        z = self.space(features)
+        w, b, owner, held_out, keys, wins = _read_out(self._keys, k, z, labels, most)
         w32, half = w.astype(np.float32), w.astype(np.float16)
         moved = np.inf
         if np.isfinite(half).all():
-            moved = float(np.abs(unit_sqrt(features) @ (w32 - half.astype(np.float32)).T).max(initial=0))
+            moved = float(np.abs(z @ (w32 - half.astype(np.float32)).T).max(initial=0))
         packed, step = pack(keys)
         arrays = {
             "w": half if moved <= _HALF_BOUND else w32,
@@ -227,9 +224,13 @@ def keys_within(head_bytes: int, task: str, k: int, d: int) -> int:
 
 def scores(head: Head, features: Floats, plugged: Floats | None = None) -> Floats:
     """Calibrated logits (n, k) float32 from features (n, d): of each class's keys the best."""
-    z, a = unit_sqrt(features), head.arrays
-    by_key = z @ np.asarray(a["w"], np.float32).T + a["b"]
-    out: Floats = np.maximum.reduceat(by_key, _starts(a["owner"]), axis=1)
+    return by_class(head, unit_sqrt(features))
+
+
+def by_class(head: Head, z: Floats) -> Floats:
+    """Scores (n, k) of rows z (n, d) that are in the keys' space already."""
+    by_key = z @ np.asarray(head.arrays["w"], np.float32).T + head.arrays["b"]
+    out: Floats = np.maximum.reduceat(by_key, _starts(head.arrays["owner"]), axis=1)
     return out
 
 

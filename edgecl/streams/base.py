@@ -63,6 +63,7 @@ class Dataset:
     """Samples before anybody has put them into an order. A scenario makes a stream of it.
 
     classes, groups: names of what `Samples.y` and `Samples.group` number.   val: to choose settings by; may be empty.
+    notes: sentences on what was passed over when it was read, safe to print.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Dataset:
     train: Samples
     val: Samples
     test: Samples
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

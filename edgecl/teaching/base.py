@@ -1,4 +1,4 @@
-"""What a teaching is made of: the device as what is taught, what became of one picture, and marks by which it is known again."""
+"""What a teaching is made of: the device as what is taught, what became of a picture, and marks by which it is known again."""
 
 from __future__ import annotations
 

@@ -15,12 +15,13 @@ pytest.importorskip("torch", reason="plugs learn in PyTorch; pip install 'edgecl
 
 from edgecl import EdgeDevice
 from edgecl.errors import BundleError, ConfigError, Reason, RomError, RomMismatch
-from edgecl.evaluate import evaluate, find_tasks
+from edgecl.evaluate import evaluate
 from edgecl.heads.parts.recipe import Recipe
 from edgecl.pictures.decode import decode
 from edgecl.rom.image import MANIFEST
 from edgecl.sharing.bundle import Bundle, from_bytes
 from edgecl.sharing.trust import Peer
+from edgecl.streams.folders import find_tasks
 
 METHODS = {"colours": "linear", "shapes": "bb", "stripes": "clr"}
 

@@ -15,10 +15,11 @@ import pytest
 
 from edgecl.device import EdgeDevice
 from edgecl.errors import ConfigError
-from edgecl.evaluate import FINETUNE, Evaluation, evaluate, find_tasks
+from edgecl.evaluate import FINETUNE, Evaluation, evaluate
 from edgecl.learning_apart import fitted, learn_apart, learners
 from edgecl.sharing.bundle import Bundle, from_bytes
 from edgecl.streams.base import TaskPictures
+from edgecl.streams.folders import find_tasks
 
 Make = Callable[..., EdgeDevice]
 

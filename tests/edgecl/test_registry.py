@@ -10,7 +10,12 @@ import pytest
 from edgecl import registry
 from edgecl.errors import ConfigError, UnknownName
 
-KINDS = {"head method": registry.HEADS, "mapper": registry.MAPPERS, "runtime": registry.RUNTIMES}
+KINDS = {
+    "head method": registry.HEADS,
+    "mapper": registry.MAPPERS,
+    "runtime": registry.RUNTIMES,
+    "scenario": registry.SCENARIOS,
+}
 EACH = [(kind, name) for kind, names in KINDS.items() for name in names]
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from edgecl import EdgeDevice
-from edgecl.evaluate import evaluate, find_tasks
+from edgecl.evaluate import evaluate
 from edgecl.rom.opening import ensure_default
+from edgecl.streams.folders import find_tasks
 
 
 @pytest.fixture(scope="module")

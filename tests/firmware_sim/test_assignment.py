@@ -155,7 +155,7 @@ def test_a_device_learns_what_it_is_assigned(device):
 
 
 def test_real_tasks_are_divided(shared_tasks):
-    from edgecl.evaluate import find_tasks
+    from edgecl.streams.folders import find_tasks
 
     tasks = find_tasks(shared_tasks)
     assert len(assign("one_each", tasks, 100)) == len(tasks)

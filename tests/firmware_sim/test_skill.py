@@ -11,11 +11,12 @@ import pytest
 
 from edgecl.device import EdgeDevice
 from edgecl.errors import ConfigError
-from edgecl.evaluate import Evaluation, evaluate, find_tasks
+from edgecl.evaluate import Evaluation, evaluate
 from edgecl.judging import Plugged, judge, read_task
 from edgecl.rom.base import Rom
 from edgecl.sharing.trust import Peer
 from edgecl.streams.base import TaskPictures
+from edgecl.streams.folders import find_tasks
 from edgecl.types import Task
 from firmware_sim import baselines, skill
 from firmware_sim.softmax import Pooled, SharedHead, average, descend

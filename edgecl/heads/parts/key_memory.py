@@ -66,7 +66,8 @@ class KeyMemory:
             return
         key = mine[0]
         if self._residuals >= _EARLY and self.limit > 1:
-            precision = (self._residuals / (self._squares + _FLOOR * self._squares.mean())).astype(np.float32)
+            squares = self._squares + (_FLOOR * self._squares.mean() + 1e-12)
+            precision = (self._residuals / squares).astype(np.float32)
             rows = self._keys[mine] - z
             near = np.einsum("md,md,d->m", rows, rows, precision) / self.width
             best = int(near.argmin())

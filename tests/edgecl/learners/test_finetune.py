@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="fine-tuning is done in PyTorch; pip install
 
 from edgecl.checks import synthetic
 from edgecl.errors import ConfigError
-from edgecl.evaluate import FINETUNE, evaluate, find_tasks
+from edgecl.evaluate import FINETUNE, evaluate
 from edgecl.heads.base import Session
 from edgecl.heads.parts.folded import FoldedNetwork
 from edgecl.heads.parts.recipe import read_pixels
@@ -17,6 +17,7 @@ from edgecl.learners.finetune import FineTuned
 from edgecl.rom.base import Rom
 from edgecl.rom.image import WEIGHTS
 from edgecl.rom.pytorch import load_network
+from edgecl.streams.folders import find_tasks
 from edgecl.types import Task
 
 EPOCHS = 3
