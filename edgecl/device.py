@@ -53,6 +53,7 @@ from edgecl.sharing.bundle import digest as bundle_digest
 from edgecl.sharing.trust_store import TrustStore
 from edgecl.teaching.base import Pupil
 from edgecl.teaching.session import Teaching
+from edgecl.teaching.state import sweep
 from edgecl.text import printable
 from edgecl.types import Floats, Ints, Opinion, Pixels, Prediction, Task, task_name
 
@@ -229,6 +230,10 @@ class EdgeDevice:
             stopwatch=self._stopwatch,
         )
         return Teaching(pupil, task_name(task), method, every, seconds, seed, max_bytes)
+
+    def gc(self, keep: int = 1) -> int:
+        """`HeadBank.gc`, and with the bundles the states of teachings that led to them; returns the bytes of both."""
+        return self.bank.gc(keep) + sweep(self.home / "teaching", self.bank)
 
     def fit_pictures(
         self,

@@ -23,11 +23,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from edgecl.bank.bank import HeadBank
 from edgecl.errors import BankBusy, BankError, BankFull, BankReadOnly, PictureError
 from edgecl.files import write_whole
 from edgecl.pictures.decode import open_regular
 from edgecl.rom.image import weights_digest
-from edgecl.sharing.bundle import Bundle, digest
+from edgecl.sharing.bundle import Bundle, digest, from_bytes
 from edgecl.types import Arrays, Ints
 
 fcntl: ModuleType | None
@@ -156,6 +157,23 @@ class TaskFolder:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise BankReadOnly(f"{what}. Make the folder writable for this user") from error
             raise BankError(f"{what}. Check the folder and the disk") from error
+
+
+def sweep(root: Path, bank: HeadBank) -> int:
+    """Remove the states, in the folders of tasks below `root`, of bundles that the bank holds no more; returns their bytes.
+
+    They hold features of pictures, and nobody can go on from them. What waits for its first bundle stays, and so do the states
+    of a task that is being taught.
+    """
+    freed = 0
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        states = TaskFolder(folder)
+        with contextlib.suppress(BankError, OSError), states.locked(folder.name):
+            digests = [named for task, named in bank.generations() if task == folder.name]
+            before = sum(path.stat().st_size for path in folder.iterdir())
+            states.keep(WAITING, *(name_of(from_bytes(bank.get(named))) for named in digests))
+            freed += before - sum(path.stat().st_size for path in folder.iterdir())
+    return freed
 
 
 def _digest(tensors: Arrays, about: str) -> str:

@@ -143,6 +143,23 @@ def test_a_bundle_that_was_moved_on_can_be_read_until_the_next_commit(device: Ma
     assert len(edge.bank.history("hues")) == 1
 
 
+def test_gc_forgets_the_states_of_forgotten_heads_but_none_that_waits_or_is_being_taught(device: Make) -> None:
+    edge = device()
+    taught(edge, lessons(8))
+    taught(edge, lessons(8, seed=1))
+    with edge.teach("shades") as teaching:
+        teaching.observe(*lessons(1)[0])
+    with device().teach("hues"):
+        edge.gc(keep=0)
+        assert len(states(edge)) == 2
+    edge.gc(keep=0)
+    assert len(states(edge)) == 1
+    edge.bank.remove("hues")
+    assert edge.gc() > 100_000
+    assert states(edge) == set()
+    assert (edge.home / "teaching" / "shades" / "waiting.safetensors").exists()
+
+
 def test_a_picture_that_is_known_is_not_learned_again_in_a_later_teaching_either(device: Make) -> None:
     edge, given = device(), lessons(8)
     taught(edge, given)
