@@ -32,6 +32,19 @@ METHODS: Mapping[str, tuple[str, Mapping[str, str | bool]]] = {
 # Continual-learning methods, judged on streams.
 LEARNERS: Mapping[str, str] = {
     "memory": "edgecl.learners.memory:MemoryLearner",
+    "memory_head": "edgecl.learners.memory_head:MemoryHead",
+    "cnu": "edgecl.learners.cnu:Cnu",
+    "finetune": "edgecl.learners.baselines.finetune:FineTune",
+    "joint": "edgecl.learners.baselines.joint:Joint",
+    "er": "edgecl.learners.baselines.er:Er",
+    "er_random": "edgecl.learners.baselines.er_random:ErRandom",
+    "mir": "edgecl.learners.baselines.mir:Mir",
+    "agem": "edgecl.learners.baselines.agem:Agem",
+    "gdumb": "edgecl.learners.baselines.gdumb:Gdumb",
+    "ensemble": "edgecl.learners.baselines.ensemble:Ensemble",
+    "ncm": "edgecl.learners.baselines.ncm:Ncm",
+    "slda": "edgecl.learners.baselines.slda:Slda",
+    "ranpac": "edgecl.learners.baselines.ranpac:Ranpac",
 }
 # The orders that a data set's samples may come in: (dataset, seed, options) -> Stream.
 SCENARIOS: Mapping[str, str] = {

@@ -96,6 +96,12 @@ NEEDS = {
     **{f"edgecl.heads.parts.{name}": "MissingDependency" for name in ("crossfit", "folded", "paper", "training")},
     "edgecl.heads.parts.views": "torch",
     "edgecl.learners.finetune": "MissingDependency",
+    **{f"edgecl.learners.parts.{name}": "MissingDependency" for name in ("memory_linear", "memory_torch", "row_optim")},
+    "edgecl.learners.parts.nets": "MissingDependency",
+    **{
+        f"edgecl.learners.baselines.{name}": "MissingDependency"
+        for name in ("networks", "finetune", "joint", "er", "er_random", "mir", "agem", "gdumb", "ensemble")
+    },
     "edgecl.two_devices.story": "MissingDependency",
     **{f"edgecl.serve.{name}": "MissingDependency" for name in ("api", "measures", "peers", "service")},
 }

@@ -64,6 +64,7 @@ class Dataset:
 
     classes, groups: names of what `Samples.y` and `Samples.group` number.   val: to choose settings by; may be empty.
     notes: sentences on what was passed over when it was read, safe to print.
+    published: scenario -> rows of `train` in the order in which its published stream has them, where there is one.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Dataset:
     val: Samples
     test: Samples
     notes: tuple[str, ...] = ()
+    published: Mapping[str, Ints] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)

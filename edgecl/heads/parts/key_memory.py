@@ -5,10 +5,10 @@ scatter. A key is written when a class is new, and when a picture is taken for a
 its own class's keys: so a class that looks different at night gets a key for the night, and most classes keep one. Nothing else
 is kept of a picture, and no key that did not win is ever moved. Kept apart from torch: boards learn with it.
 
-The published memory head (Memory Head for Pre-Trained Backbones in Continual Learning, CoLLAs 2024; its layer is in
-`edgecl.heads.parts.memory`) gives the competition of keys for each input and their writing on a surprise ("scrambling"). What
-differs, and why, is in docs/adr/0015: the label takes part, a key moves by 1 / wins, keys are compared under the scatter, and
-units are the classes' votes.
+The published memory head (Memory Head for Pre-Trained Backbones in Continual Learning, CoLLAs 2024; in
+`edgecl.learners.memory_head`) gives the competition of keys for each input and their writing on a surprise ("scrambling").
+What differs, and why, is in docs/adr/0015: the label takes part, a key moves by 1 / wins, keys are compared under the scatter,
+and units are the classes' votes.
 """
 
 from __future__ import annotations

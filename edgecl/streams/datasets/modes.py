@@ -19,7 +19,7 @@ SEEDS = ((1234, 5678, 9101112, 13141516), (1, 5, 9, 13))
 
 def load() -> Dataset:
     """1,000 points to train, 500 val, 500 test: (n, 2) float64 in [-1, 1], the same at every call."""
-    return dataset("modes", block)
+    return dataset("modes", block, [(domain, c) for c in range(4) for domain in range(2)])
 
 
 def block(domain: int, c: int) -> Points:

@@ -19,7 +19,7 @@ SEEDS = ((1234, 5678), (1, 5))
 
 def load() -> Dataset:
     """1,000 points to train, 500 val, 500 test: (n, 2) float64 in [-1, 1], the same at every call."""
-    return dataset("moons", block)
+    return dataset("moons", block, [(domain, c) for pair in ((0, 1), (2, 3)) for domain in range(2) for c in pair])
 
 
 def block(domain: int, c: int) -> Points:

@@ -23,7 +23,8 @@ def cut(
     early_val: bool = False,
     task_given: bool = False,
 ) -> Stream:
-    """One experience for each number that `key` gives training samples, ascending; samples as they lie in the data set.
+    """One experience for each number that `key` gives training samples, ascending; samples as they lie in the data set, or as
+    it was published for this scenario.
 
     name: of the experience with that number.   arrange: (training samples, rows of one experience) -> its rows in their order.
     early_val: only the first half of the experiences have validation samples, so that settings are chosen by what an early
@@ -32,6 +33,9 @@ def cut(
     numbers = np.unique(key(dataset.train))
     each = (key(part) for part in (dataset.train, dataset.val, dataset.test))
     train, val, test = ([np.flatnonzero(of == i) for i in numbers] for of in each)
+    if (order := dataset.published.get(scenario)) is not None:
+        of = key(dataset.train)[order]
+        train = [order[of == i] for i in numbers]
     if early_val and len(numbers) == 1:
         val = [val[0][: len(val[0]) // 2]]
     elif early_val:

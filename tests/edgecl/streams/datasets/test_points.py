@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib import import_module
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgecl.streams.base import Dataset
+from edgecl.streams.datasets.introsort import argsort
 
 SUMS = {"modes": (-130.98186, -86.25848), "moons": (68.57341, 213.94218)}
 FIRST_CDID = {"modes": (-0.79943240, -0.57332949), "moons": (-0.34735806, -0.09915813)}
 FIRST_IID = {"modes": (-0.89233712, 0.72666082), "moons": (-0.18454427, 0.30531089)}
 SIZES = {"modes": [100, 200, 50, 150] * 2, "moons": [200, 50, 150, 100] * 2}
 NAMES = tuple(SUMS)
+VECTORS = "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"
 
 
 def load(name: str) -> Dataset:
@@ -61,3 +68,31 @@ def test_moons_are_those_of_scikit_learn() -> None:
             theirs, _ = made((len(first), len(second)), shuffle=False, noise=noise, random_state=seed)
             theirs = theirs + moons.OFFSETS[domain][pair]
             np.testing.assert_allclose(np.concatenate([first, second]), theirs, rtol=0, atol=5e-16)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_orders_are_the_generators_bit_by_bit(name: str) -> None:
+    """Written as the generator does it, with the sort that NumPy has where a processor has no vector instructions for it."""
+    program = f"""
+import numpy as np
+from edgecl.streams.datasets.{name} import load
+train = load().train
+once = np.argsort(np.random.RandomState(1234).permutation(1000))
+y, group = train.y[once], train.group[once]
+ci = np.argsort(y)
+rows = np.argsort(group)
+cdi = np.concatenate([rows[group[rows] == d][np.argsort(y[rows][group[rows] == d])] for d in range(2)])
+print((once[ci] == load().published["ci"]).all() and (once[cdi] == load().published["cdi"]).all())
+"""
+    environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": VECTORS}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    if "ImportError" in done.stderr or "RuntimeError" in done.stderr:
+        pytest.skip("this NumPy was built without the instructions that would have to be switched off")
+    assert done.stdout == "True\n", done.stderr
+
+
+@given(st.lists(st.integers(0, 3), max_size=300))
+def test_sorted_rows_are_a_permutation_that_sorts(values: list[int]) -> None:
+    rows = argsort(np.array(values, np.int64))
+    assert sorted(rows.tolist()) == list(range(len(values)))
+    assert np.array(values)[rows].tolist() == sorted(values)
