@@ -123,6 +123,8 @@ class Teaching:
     def _begin(self, bundle: Bundle | None) -> None:
         width = self._pupil.rom.width
         if bundle is None:
+            if self._folder.has(self._state):
+                self._pupil.say(f"'{self.task}': the state of what was waiting here cannot be gone on from; it begins anew")
             self._memory = self._module.Memory(width, self._config)
             return
         counts = per_class(bundle)
@@ -165,7 +167,7 @@ class Teaching:
         """
         name = self._class(label)
         data = read(picture) if isinstance(picture, (str, Path)) else picture
-        mark = mark_of(digest_of(data), name)
+        mark = mark_of(digest_of(data), name) if isinstance(data, (bytes, np.ndarray)) else None
         if mark in self._known:
             return self._taught(name, None, 0.0, known=True)
         pixels = decode(data, self._pupil.rom.preprocess, name=picture if isinstance(picture, (str, Path)) else None)
@@ -181,7 +183,11 @@ class Teaching:
         answer, sure = self._answer(x)
         with uninterrupted():
             self._whole = False
-            self._memory.observe(x, name)
+            try:
+                self._memory.observe(x, name)
+            except DataError:  # it was refused before anything changed
+                self._whole = True
+                raise
             self._whole = True
             if not self._pending:
                 self._since = self._pupil.stopwatch()

@@ -121,6 +121,10 @@ class TaskFolder:
         except (PictureError, OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name, whatever it holds."""
+        return self._path(name).exists()
+
     def write(self, name: str, state: State) -> None:
         """Keep it, whole or not at all. Raises BankFull, BankReadOnly or BankError; what was there is still there then."""
         about = {"format": FORMAT, "method": state.method, "rom_id": state.rom_id}

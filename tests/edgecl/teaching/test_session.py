@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from edgecl.device import EdgeDevice
 from edgecl.errors import BankBusy, BankError, BankFull, BankReadOnly, ConfigError, DataError, PictureError
@@ -381,6 +382,19 @@ def test_learning_by_memory_afresh_gives_the_head_of_the_method_alone(device: Ma
     head, x = edge.head("hues"), edge.rom.features(np.array([p for p, _ in lessons(0)] or np.zeros((3, 160, 160, 3), np.uint8)))
     order = [head.classes.index(name) for name in alone.classes]  # they come by appearance here, by name there
     np.testing.assert_allclose(head.scores(x)[:, order], alone.scores(x), rtol=1e-3, atol=1e-2)
+
+
+def test_a_pil_image_is_taught_and_a_waiting_state_that_is_damaged_is_said(device: Make) -> None:
+    said: list[str] = []
+    edge = device(say=said.append)
+    with edge.teach("hues") as teaching:
+        assert not teaching.observe(Image.fromarray(lessons(1)[0][0]), "red").known
+        with pytest.raises(PictureError, match="no picture"):
+            teaching.observe(3.5, "red")
+    (edge.home / "teaching" / "hues" / "waiting.safetensors").write_bytes(b"nonsense")
+    with edge.teach("hues") as teaching:
+        assert teaching.classes == ()
+    assert "begins anew" in said[-1]
 
 
 def test_a_second_opinion_is_not_taught(device: Make, tmp_path: Path) -> None:
