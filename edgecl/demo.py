@@ -23,8 +23,9 @@ import numpy as np
 from PIL import Image
 
 from edgecl.config import DeviceConfig
-from edgecl.device import EdgeDevice, LearnReport
+from edgecl.device import EdgeDevice
 from edgecl.errors import ConfigError, EdgeclError
+from edgecl.learning import LearnReport
 from edgecl.metrics.accuracy import macro
 from edgecl.pictures.reading import Progress, read_features, silent
 from edgecl.streams.base import TaskPictures

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
@@ -38,6 +37,7 @@ from edgecl.errors import (
 from edgecl.heads.base import Head, Session
 from edgecl.heads.parts.checkpoint import forget
 from edgecl.importing import OPINION, Imported, Receiver, Wishes, take_in
+from edgecl.learning import Fitted, LearnReport
 from edgecl.mapping import sketch
 from edgecl.mapping.base import Mapper
 from edgecl.merging import merge
@@ -51,48 +51,13 @@ from edgecl.rom.opening import open_rom, rom_folder
 from edgecl.sharing.bundle import MAX_BYTES, Bundle, from_bytes
 from edgecl.sharing.bundle import digest as bundle_digest
 from edgecl.sharing.trust_store import TrustStore
+from edgecl.teaching.base import Pupil
+from edgecl.teaching.session import Teaching
+from edgecl.teaching.state import sweep
 from edgecl.text import printable
 from edgecl.types import Floats, Ints, Opinion, Pixels, Prediction, Task, task_name
 
 TOP = 3  # classes named in an answer
-
-
-@dataclass(frozen=True)
-class LearnReport:
-    """What learning a task gave. seconds: `reading`, `head`, `anchors`, `commit`, `total`.   bytes: of the bundle."""
-
-    task: str
-    method: str
-    generation: int
-    digest: str
-    classes: tuple[str, ...]
-    pictures: int
-    skipped: tuple[str, ...]
-    warnings: tuple[str, ...]
-    validation_accuracy: float
-    seconds: Mapping[str, float]
-    bytes: int
-    ran_on: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return dataclasses.asdict(self)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A task that was learned and is not kept yet: its bundle, unsigned, and what its report will say.
-
-    sketch: of its pictures, for the bank.   seconds: `reading`, `head`, `anchors`.
-    """
-
-    bundle: Bundle
-    sketch: bytes
-    skipped: tuple[str, ...]
-    warnings: tuple[str, ...]
-    pictures: int
-    seconds: Mapping[str, float]
-    ran_on: str
 
 
 class EdgeDevice:
@@ -193,11 +158,82 @@ class EdgeDevice:
         progress: Progress = silent,
         **how: Any,
     ) -> LearnReport:
-        """Learn from pictures at hand and put what was learned in force: `fit_pictures`, with all that it takes, and `keep`."""
+        """Learn from pictures at hand and put what was learned in force: `fit_pictures`, with all that it takes, and `keep`.
+
+        A method that learns on picture by picture goes through them once, in an order drawn by the seed, from where the head in
+        force was: classes are added, and pictures that it knows already are left out.
+        """
+        if learning.learns_on(how.get("method", "linear")):
+            return self._learn_on(task, pictures, labels, classes, max_bytes=max_bytes, progress=progress, **how)
         fitted = self.fit_pictures(task, pictures, labels, classes, max_bytes=max_bytes, progress=progress, **how)
         report = self.keep(fitted, max_bytes)
         progress("learning the head", 1, 1)
         return report
+
+    def _learn_on(
+        self,
+        task: str,
+        pictures: Sequence[Any],
+        labels: Sequence[int],
+        classes: Sequence[str],
+        *,
+        method: str,
+        recipe: str = "default",
+        seed: int = 0,
+        sockets: str | None = None,
+        budget: float | None = None,
+        max_bytes: int | None = None,
+        resume: bool = False,
+        notes: Sequence[str] = (),
+        progress: Progress = silent,
+    ) -> LearnReport:
+        """`learn_pictures` for a method that learns on. resume: it does so anyway."""
+        name, known = task_name(task), tuple(classes)
+        all_labels = _checked_labels(name, pictures, labels, known)
+        _ = learning.settings(method, recipe=recipe, seed=seed, sockets=sockets)
+        if budget is not None:
+            raise ConfigError(f"'{name}': a {method} head is learned in one pass, which takes no budget; leave it out")
+        found, seconds, skipped, warnings = self._look(name, pictures, all_labels, known, notes, progress)
+        with self.teach(name, method=method, every=None, seconds=None, seed=seed, max_bytes=max_bytes) as teaching:
+            report = teaching.learn(found, seed, len(skipped), progress)
+        spent = {**report.seconds, **seconds, "total": report.seconds["total"] + sum(seconds.values())}
+        again = len(found) - report.pictures
+        more = [f"{again} pictures were learned before; each is learned once"] if again else []
+        return dataclasses.replace(report, seconds=spent, skipped=skipped, warnings=(*warnings, *more))
+
+    def teach(
+        self,
+        task: str,
+        *,
+        method: str = "memory",
+        every: int | None = 50,
+        seconds: float | None = 30.0,
+        seed: int = 0,
+        max_bytes: int | None = None,
+    ) -> Teaching:
+        """`task` taught picture by picture, in a `with`; a task that is not known begins. See `edgecl.teaching.session`.
+
+        every, seconds: pictures or time, by `stopwatch`, after which what is new is committed; None: only at the end.
+        max_bytes: of the bundle, which then has fewer keys.   seed: of a memory that begins.
+        """
+        _ = self.trust.signer  # a key that cannot be used is better known now than at the first commit
+        pupil = Pupil(
+            folder=self.home / "teaching",
+            bank=self.bank,
+            rom=self.rom,
+            config=self.config,
+            own_key=self.trust.own_key,
+            bundle=self.bundle,
+            why_barred=self.trust.barred(),
+            keep=self._keep,
+            say=self._say,
+            stopwatch=self._stopwatch,
+        )
+        return Teaching(pupil, task_name(task), method, every, seconds, seed, max_bytes)
+
+    def gc(self, keep: int = 1) -> int:
+        """`HeadBank.gc`, and with the bundles the states of teachings that led to them; returns the bytes of both."""
+        return self.bank.gc(keep) + sweep(self.home / "teaching", self.bank)
 
     def fit_pictures(
         self,
@@ -224,16 +260,37 @@ class EdgeDevice:
         same.
         """
         name, known = task_name(task), tuple(classes)
-        if len(pictures) != len(labels):
-            raise DataError(f"'{name}': {len(pictures)} pictures but {len(labels)} labels")
-        all_labels = np.asarray(labels, np.int64)
-        _require_learnable(name, known, all_labels)
+        all_labels = _checked_labels(name, pictures, labels, known)
+        learning.check_learnable(name, known, all_labels)
         config = learning.settings(
             method, recipe=recipe, seed=seed, sockets=sockets, false_reject=self.config.class_false_reject
         )
         if (budget is not None and not budget > 0) or (max_bytes is not None and not max_bytes > 0):
             raise ConfigError(f"'{name}': budget and max_bytes must be above 0, got {budget} s and {max_bytes} bytes")
         _ = self.trust.signer  # a key that cannot be used is better known now than after the learning
+        seen, seconds, skipped, warnings = self._look(name, pictures, all_labels, known, notes, progress)
+        learning.check_learnable(name, known, seen.labels)
+        session = Session(
+            progress=progress,
+            say=self._say,
+            budget=None if budget is None else budget - seconds["reading"],
+            checkpoint=self._checkpoint(name),
+            resume=resume,
+            clock=self._stopwatch,
+        )
+        fitted = self._fit(seen, method, config, session, max_bytes, seconds, len(skipped))
+        return dataclasses.replace(fitted, skipped=skipped, warnings=warnings)
+
+    def _look(
+        self,
+        name: str,
+        pictures: Sequence[Any],
+        labels: Ints,
+        classes: tuple[str, ...],
+        notes: Sequence[str],
+        progress: Progress,
+    ) -> tuple[Task, dict[str, float], tuple[str, ...], tuple[str, ...]]:
+        """The pictures that can be read, each once; the seconds of it; why others were skipped; and warnings."""
         rom = self.rom  # making or opening it is no part of the learning, nor of its seconds
         started = self._stopwatch()
         cache = self.feature_cache()
@@ -242,26 +299,16 @@ class EdgeDevice:
         finally:
             if cache:
                 cache.close()
-        read = self._stopwatch()
+        seconds = {"reading": self._stopwatch() - started}
         skipped = tuple(str(error) for _, error in sorted(reading.failures.items()))
         warnings = [*notes, *(f"skipped: {line}" for line in skipped)]
-        warnings += duplicates(reading.digests, all_labels[reading.kept], known)
-        reading, twice = reading.without_repetitions(all_labels)
+        warnings += duplicates(reading.digests, labels[reading.kept], classes)
+        reading, twice = reading.without_repetitions(labels)
         if twice:
             warnings.append(f"{twice} pictures are repetitions within their class; each picture is used once")
-        kept = all_labels[reading.kept]
-        learning.check_learnable(name, known, kept)
-        session = Session(
-            progress=progress,
-            say=self._say,
-            budget=None if budget is None else budget - (read - started),
-            checkpoint=self._checkpoint(name),
-            resume=resume,
-            clock=self._stopwatch,
-        )
-        seen = Task(name, known, reading.features, kept, tuple(pictures[i] for i in reading.kept))
-        fitted = self._fit(seen, method, config, session, max_bytes, {"reading": read - started}, len(skipped))
-        return dataclasses.replace(fitted, skipped=skipped, warnings=tuple(warnings))
+        found = tuple(pictures[i] for i in reading.kept)
+        seen = Task(name, classes, reading.features, labels[reading.kept], found, reading.digests)
+        return seen, seconds, skipped, tuple(warnings)
 
     def learn_features(
         self,
@@ -277,8 +324,9 @@ class EdgeDevice:
 
         Methods that look again read `task.pictures`. Raises DataError for features of another width, or not finite.
         """
-        name, labels = task_name(task.name), np.asarray(task.labels, np.int64)
-        _require_learnable(name, task.classes, labels)
+        name, labels = task_name(task.name), _checked_labels(task.name, task.labels, task.labels, task.classes)
+        if not learning.learns_on(method):
+            learning.check_learnable(name, task.classes, labels)
         if task.features.shape != (len(labels), self.rom.width) or not np.isfinite(task.features).all():
             raise DataError(
                 f"'{name}': {len(labels)} pictures need as many rows of {self.rom.width} finite features, as this device's ROM "
@@ -290,6 +338,9 @@ class EdgeDevice:
         _ = self.trust.signer
         session = Session(progress=progress, say=self._say, checkpoint=self._checkpoint(name), clock=self._stopwatch)
         sound = dataclasses.replace(task, name=name, features=task.features.astype(np.float32, copy=False), labels=labels)
+        if learning.learns_on(method):
+            with self.teach(name, method=method, every=None, seconds=None, seed=seed, max_bytes=max_bytes) as teaching:
+                return teaching.learn(sound, seed, 0, progress)
         report = self.keep(self._fit(sound, method, config, session, max_bytes, {}, 0), max_bytes)
         progress("learning the head", 1, 1)
         return report
@@ -335,6 +386,18 @@ class EdgeDevice:
 
         Raises ConfigError when the bundle has more than `max_bytes`, RomMismatch when it is of another ROM.
         """
+        report = self._keep(fitted, max_bytes)
+        forget(self._checkpoint(report.task))  # only now: a power cut before the commit loses no epoch
+        return report
+
+    def _keep(
+        self,
+        fitted: Fitted,
+        max_bytes: int | None,
+        require: Callable[[], None] = lambda: None,
+        instead_of: int | None = None,
+    ) -> LearnReport:
+        """`keep` for what has no checkpoint. require, instead_of: as for `HeadBank.put`."""
         started = self._stopwatch()
         name = fitted.bundle.task
         fitted.bundle.head.require_rom(self.rom.rom_id, name)
@@ -345,8 +408,7 @@ class EdgeDevice:
                 f"'{name}': the bundle has {len(data):,} bytes, accepted are {max_bytes:,}; it is not kept. Allow "
                 f"that many, or learn a smaller head"
             )
-        there = self.bank.put(name, data, "learn", bundle.mark, sketch=fitted.sketch)
-        forget(self._checkpoint(name))  # only now: a power cut before the commit loses no epoch
+        there = self.bank.put(name, data, "learn", bundle.mark, require, sketch=fitted.sketch, instead_of=instead_of)
         commit = self._stopwatch() - started
         return LearnReport(
             task=name,
@@ -707,11 +769,14 @@ class EdgeDevice:
         self.close()
 
 
-def _require_learnable(name: str, classes: tuple[str, ...], labels: Ints) -> None:
-    """Raise DataError, or EmptyTask, unless a head can be learned from these labels."""
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
-        raise DataError(f"'{name}': labels must lie in 0..{len(classes) - 1}, got {labels.min()}..{labels.max()}")
-    learning.check_learnable(name, classes, labels)
+def _checked_labels(name: str, pictures: Sized, labels: Sequence[int] | Ints, classes: tuple[str, ...]) -> Ints:
+    """One label in 0..k-1 for each picture, or DataError."""
+    if len(pictures) != len(labels):
+        raise DataError(f"'{name}': {len(pictures)} pictures but {len(labels)} labels")
+    found = np.asarray(labels, np.int64)
+    if len(found) and not 0 <= found.min() <= found.max() < len(classes):
+        raise DataError(f"'{name}': labels must lie in 0..{len(classes) - 1}, got {found.min()}..{found.max()}")
+    return found
 
 
 def read_bytes(path: str | Path) -> bytes:

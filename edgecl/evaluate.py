@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from edgecl import learning, registry
-from edgecl.device import EdgeDevice, LearnReport
+from edgecl.device import EdgeDevice
 from edgecl.errors import ConfigError
 from edgecl.heads.base import lead
 from edgecl.judging import HeadScores, judge, read_task, score_digest
+from edgecl.learning import LearnReport
 from edgecl.learning_apart import fitted, learn_apart
 from edgecl.mapping.base import Mapper
 from edgecl.metrics.accuracy import forgetting, macro

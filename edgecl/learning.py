@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -18,9 +18,47 @@ from edgecl.errors import BundleError, ConfigError, DataError, EmptyTask
 from edgecl.heads.base import QUIET, Head, Learned, Session, checked_classes
 from edgecl.rom.base import Rom
 from edgecl.sharing.bundle import Bundle
-from edgecl.types import Ints, Task
+from edgecl.types import Arrays, Ints, Task
 
 MIN_PER_CLASS = 3  # one to learn from, one to hold out, and one more, or no figure about the class means anything
+
+
+@dataclass(frozen=True)
+class LearnReport:
+    """What learning a task gave. seconds: `reading`, `head`, `anchors`, `commit`, `total`.   bytes: of the bundle."""
+
+    task: str
+    method: str
+    generation: int
+    digest: str
+    classes: tuple[str, ...]
+    pictures: int
+    skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
+    validation_accuracy: float
+    seconds: Mapping[str, float]
+    bytes: int
+    ran_on: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A task that was learned and is not kept yet: its bundle, unsigned, and what its report will say.
+
+    sketch: of its pictures, for the bank.   seconds: `reading`, `head`, `anchors`.
+    """
+
+    bundle: Bundle
+    sketch: bytes
+    skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
+    pictures: int
+    seconds: Mapping[str, float]
+    ran_on: str
 
 
 def check_learnable(name: str, classes: tuple[str, ...], labels: Ints) -> None:
@@ -56,6 +94,20 @@ def learner(method: str) -> tuple[Any, dict[str, Any]]:
     registry.check("method", registry.METHODS, method)
     module, options = registry.METHODS[method]
     return import_module(module), dict(options)
+
+
+def learns_on(method: str) -> bool:
+    """Whether it learns picture by picture, going on from what it knows: its module has a `Memory`. Raises UnknownName."""
+    return hasattr(learner(method)[0], "Memory")
+
+
+def learner_on(method: str) -> Any:
+    """The module of a method that learns on. Raises ConfigError for another one."""
+    module, _ = learner(method)
+    if not learns_on(method):
+        able = [name for name in registry.HEADS if learns_on(name)]
+        raise ConfigError(f"a {method} head does not learn on picture by picture; this can: {', '.join(able)}")
+    return module
 
 
 def settings(method: str, **options: Any) -> Any:
@@ -95,14 +147,10 @@ def fit(
     module, _ = learner(method)
     started = clock()
     with threadpool_limits(1, "blas"):  # small matrices: more threads only get into the runtime's way
-        anchors = {
-            name: registry.load("mapper", registry.MAPPERS, name).anchor(task.features, task.labels, false_reject, config.seed)
-            for name in dict.fromkeys((*registry.DEFAULT_MAPPERS, *mappers))
-        }
+        anchors = make_anchors(task, mappers, false_reject, config.seed)
         anchored = clock()
         if max_bytes is not None:
-            taken = sum(value.nbytes for arrays in anchors.values() for value in arrays.values()) + card_bytes(task)
-            session = replace(session, head_bytes=max_bytes - taken)
+            session = replace(session, head_bytes=max_bytes - anchor_bytes(anchors) - card_bytes(task))
         if session.budget is not None:
             left = session.budget - (anchored - started)
             session = replace(session, budget=left)
@@ -113,14 +161,32 @@ def fit(
         learned: Learned = module.learn(task, rom, config, previous, session)
     seconds = {"head": clock() - anchored, "anchors": anchored - started}
     counts = np.bincount(task.labels, minlength=len(task.classes))
+    provenance = origin(rom, method, config, task.classes, counts)
+    return Bundle(task.name, learned.head, anchors, learned.report, provenance), learned, seconds
+
+
+def make_anchors(task: Task, mappers: Sequence[str], false_reject: float, seed: int) -> dict[str, Arrays]:
+    """What each default mapper, and each of `mappers`, needs to recognise the task. false_reject: as for `fit`."""
+    return {
+        name: registry.load("mapper", registry.MAPPERS, name).anchor(task.features, task.labels, false_reject, seed)
+        for name in dict.fromkeys((*registry.DEFAULT_MAPPERS, *mappers))
+    }
+
+
+def anchor_bytes(anchors: Mapping[str, Arrays]) -> int:
+    """Of their arrays."""
+    return sum(int(value.nbytes) for arrays in anchors.values() for value in arrays.values())
+
+
+def origin(rom: Rom, method: str, config: Any, classes: tuple[str, ...], counts: Ints) -> dict[str, Any]:
+    """A bundle's provenance: how, where and from how many pictures of each class, counts (k,), it was learned."""
     versions = {"edgecl": __version__, "numpy": np.__version__, "python": platform.python_version(), rom.runtime: rom.version}
-    provenance = {
-        "pictures": len(task),
-        "per_class": {name: int(n) for name, n in zip(task.classes, counts, strict=True)},
+    return {
+        "pictures": int(counts.sum()),
+        "per_class": {name: int(n) for name, n in zip(classes, counts, strict=True)},
         "seed": config.seed,
         "learned_by": {"asked": method, **asdict(config)},
         "versions": versions,
         "rom": {"backbone": rom.image.backbone, "precision": rom.image.precision},
         "runtime": f"{rom.runtime}/{rom.provider}",
     }
-    return Bundle(task.name, learned.head, anchors, learned.report, provenance), learned, seconds

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from edgecl.config import DeviceConfig
-from edgecl.device import EdgeDevice, Fitted
+from edgecl.device import EdgeDevice
 from edgecl.errors import ConfigError
+from edgecl.learning import Fitted
 from edgecl.sharing.bundle import from_bytes
 from edgecl.streams.base import TaskPictures
 from edgecl.workers.base import Cluster

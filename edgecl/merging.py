@@ -48,10 +48,13 @@ def merge(a: Bundle, b: Bundle) -> Bundle:
 
 
 def parts(bundle: Bundle) -> frozenset[str]:
-    """Digests of the bundle and of all that it was merged from."""
-    came = bundle.provenance.get("merged")
-    before = came.get("from_digests") if isinstance(came, dict) else None
-    return frozenset({digest(bundle.to_bytes()), *(d for d in before or () if isinstance(d, str))})
+    """Digests of the bundle, and of all by others that it was merged or continued from."""
+    found = {digest(bundle.to_bytes())}
+    for how in ("merged", "continued"):
+        came = bundle.provenance.get(how)
+        before = came.get("from_digests") if isinstance(came, dict) else None
+        found |= {d for d in before if isinstance(d, str)} if isinstance(before, list) else set()
+    return frozenset(found)
 
 
 def _hindrance(a: Bundle, b: Bundle) -> str:

@@ -56,7 +56,8 @@ class Task:
     """What a head is learned from.
 
     features: (n, d) float32, plain ROM features, read through the deployed runtime.   labels: (n,) int64 in 0..k-1.
-    pictures: where the n pictures are, for methods that must look again; may be empty.
+    pictures: where the n pictures are, for methods that must look again; may be empty.   digests: sha256 of the n pictures'
+    bytes, "" where they have none; may be empty.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Task:
     features: Floats
     labels: Ints
     pictures: tuple[Any, ...] = ()
+    digests: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

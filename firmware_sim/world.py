@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from edgecl.device import EdgeDevice, LearnReport
+from edgecl.device import EdgeDevice
 from edgecl.errors import ConfigError
 from edgecl.judging import read_task
+from edgecl.learning import LearnReport
 from edgecl.sharing.signing import Signer
 from edgecl.streams.base import TaskPictures
 from edgecl.streams.folders import find_tasks

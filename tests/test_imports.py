@@ -27,6 +27,7 @@ LAYERS = (
     (
         *("bench", "reproduce", "report", "demo", "doctor", "device", "evaluate", "learning", "conversion", "exchange"),
         *("streaming", "importing", "collisions", "judging", "merging", "peering", "two_devices", "learning_apart"),
+        "teaching",
     ),
     ("cli", "serve"),
     ("__main__",),

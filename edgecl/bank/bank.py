@@ -3,7 +3,8 @@
 Rules of the file
 - A bundle is a blob under its sha256; it is never changed, only written and, when nothing refers to it, collected.
 - A task has numbered generations; `current` points at one of them and says whether it is in force. Learning appends a
-  generation, rolling back moves the pointer, removing takes it out of force. So no step loses anything before `gc`.
+  generation, rolling back moves the pointer, removing takes it out of force. So no step loses anything before `gc`, but
+  one: a teaching, which commits every few pictures, puts each generation in the place of its own last one.
 - Every change is one transaction, in WAL mode with synchronous=FULL: after a kill or a power cut the file holds the
   state before or after it, and what was reported as done is on the disk.
 - A bundle that was learned here may have a sketch: what is left of its pictures, under its digest. It comes in the transaction
@@ -322,6 +323,7 @@ class HeadBank:
         *,
         sketch: bytes | None = None,
         signed_for: str | None = None,
+        instead_of: int | None = None,
     ) -> Generation:
         """Append a generation of `task` holding `data` and put it in force. The same bytes again change nothing.
 
@@ -329,7 +331,8 @@ class HeadBank:
         signed: signer, ROM and sequence number of the bundle, which are remembered with it.   require: asked inside the
         transaction, where nobody else can change the bank; what it raises leaves everything as it was.
         sketch: to be kept beside the bundle, and to be collected with it.   signed_for: the task that the signer's number
-        counts for, where that is not `task`.
+        counts for, where that is not `task`.   instead_of: number of an earlier generation that leaves the history for
+        this one. Its bundle can be read until the next one leaves, or `gc`: somebody may just have looked its digest up.
         Raises BankFull, BankReadOnly, BankBusy; nothing has then changed.
         """
         digest = hashlib.sha256(data).hexdigest()
@@ -350,6 +353,9 @@ class HeadBank:
                 row = (task, last + 1, digest, action, self._clock())
                 db.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?)", row)
                 self._put_in_force(task, last + 1)
+                if instead_of is not None:
+                    db.execute("DELETE FROM bundles WHERE digest NOT IN (SELECT digest FROM generations)")
+                    db.execute("DELETE FROM generations WHERE task = ? AND number = ?", (task, instead_of))
             if signed is not None:
                 db.execute(
                     "INSERT INTO accepted VALUES (?, ?, ?, ?, ?) ON CONFLICT (signer, task, rom_id) DO UPDATE SET "

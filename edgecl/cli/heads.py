@@ -350,4 +350,4 @@ def gc(
 ) -> None:
     """Forget removed tasks and old generations, and give the space back."""
     with open_device() as edge:
-        print(f"freed {size(edge.bank.gc(keep))}; earlier generations kept of each task: at most {keep}")
+        print(f"freed {size(edge.gc(keep))}; earlier generations kept of each task: at most {keep}")

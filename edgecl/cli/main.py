@@ -36,6 +36,7 @@ from edgecl.cli import (
     share,
     simulate,
     stream,
+    teach,
 )
 from edgecl.errors import EdgeclError
 from edgecl.text import printable
@@ -47,6 +48,7 @@ app = typer.Typer(
     help="A camera that learns new things where it stands, and answers without being told which task it sees.",
 )
 app.command()(learn.learn)
+app.command()(teach.teach)
 app.command()(infer.infer)
 app.add_typer(heads.app, name="heads")
 app.command()(serve.serve)

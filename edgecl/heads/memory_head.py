@@ -107,11 +107,15 @@ class Memory:
         features, labels, _ = self._sample.rows()
         return features, labels
 
-    def learned(self, rom_id: str) -> Learned:
-        """The head as things stand, and its scores (r, k) of the sample's pictures, each left out."""
+    def learned(self, rom_id: str, most: int | None = None) -> Learned:
+        """The head as things stand, and its scores (r, k) of the sample's pictures, each left out.
+
+        most: keys of one class in this head, for one that must be small; the memory keeps them all.
+        """
         features, labels, _ = self._sample.rows()
+        k, most = len(self.classes), min(most or self.config.keys_per_class, self.config.keys_per_class)
         z = self.space(features)
-        w, b, owner, held_out, keys, wins = _read_out(self._keys, len(self.classes), z, labels)
+        w, b, owner, held_out, keys, wins = _read_out(self._keys, k, z, labels, most)
         w32, half = w.astype(np.float32), w.astype(np.float16)
         moved = np.inf
         if np.isfinite(half).all():
@@ -194,12 +198,7 @@ def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, se
     """One pass over the task's features in an order drawn by the seed; `previous` is ignored: a device goes on by `Memory`."""
     k, d = len(task.classes), task.features.shape[1]
     if session.head_bytes is not None:
-        room = max(0, session.head_bytes) // (5 * d + 16) // k
-        if not room:
-            raise ConfigError(
-                f"'{task.name}': a memory head of {k} classes takes {k * (5 * d + 16):,} bytes or more, "
-                f"{max(0, session.head_bytes):,} are left beside anchors and card. Nothing was changed. Allow more"
-            )
+        room = keys_within(session.head_bytes, task.name, k, d)
         config = replace(config, keys_per_class=min(config.keys_per_class, room))
     memory = Memory(d, config)
     memory._name(task.classes)
@@ -210,6 +209,17 @@ def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, se
     held_out = scores(learned.head, task.features)  # of those that are not in the sample, by a head that has seen them
     held_out[order[memory._sample.rows()[2]]] = learned.held_out
     return replace(learned, held_out=held_out)
+
+
+def keys_within(head_bytes: int, task: str, k: int, d: int) -> int:
+    """Keys that each of k classes may have in a head of that many bytes. Raises ConfigError where there is no room for one."""
+    each = 5 * d + 16
+    if head_bytes < k * each:
+        raise ConfigError(
+            f"'{task}': a memory head of {k} classes takes {k * each:,} bytes or more, {max(0, head_bytes):,} are left beside "
+            f"anchors and card. Nothing was changed. Allow more"
+        )
+    return head_bytes // each // k
 
 
 def scores(head: Head, features: Floats, plugged: Floats | None = None) -> Floats:
@@ -259,13 +269,15 @@ def _starts(owner: NDArray[Any]) -> NDArray[Any]:
     return np.flatnonzero(np.diff(owner, prepend=-1))
 
 
-def _read_out(memory: KeyMemory, k: int, z: Floats, labels: Ints) -> tuple[Doubles, Doubles, Ints, Floats, Floats, Ints]:
+def _read_out(
+    memory: KeyMemory, k: int, z: Floats, labels: Ints, most: int
+) -> tuple[Doubles, Doubles, Ints, Floats, Floats, Ints]:
     """w (m, d), b (m,), owner (m,), left-out scores (r, k) of rows z (r, d), keys (m, d), wins (m,): keys by their class.
 
-    A key that hardly ever won counts to its class's nearest better one, as if its pictures had been learned there; the memory
-    keeps it.
+    A key that hardly ever won, or that comes behind its class's `most`, counts to the nearest better one, as if its pictures
+    had been learned there; the memory keeps it.
     """
-    owner, wins, keys, scatter = _joined(memory, k)
+    owner, wins, keys, scatter = _joined(memory, k, most)
     center = keys.mean(0, dtype=np.float64)
     m, x = keys - center, z - center
     d, free = memory.width, max(int(wins.sum()) - len(wins), 1)
@@ -294,12 +306,15 @@ def _read_out(memory: KeyMemory, k: int, z: Floats, labels: Ints) -> tuple[Doubl
     return w / t, bias, owner, held_out, keys, wins
 
 
-def _joined(memory: KeyMemory, k: int) -> tuple[Ints, Ints, Floats, Doubles]:
+def _joined(memory: KeyMemory, k: int, limit: int) -> tuple[Ints, Ints, Floats, Doubles]:
     """owner (m,), wins (m,), keys (m, d) of the keys that count, by their class; and the scatter (d, d) around them."""
     owner, wins, keys = np.array(memory.owner, np.int64), np.array(memory.wins, np.int64), memory.keys.astype(np.float64)
     most = np.zeros(k, np.int64)
     np.maximum.at(most, owner, wins)
-    counts = wins >= np.minimum(most[owner], KEPT)
+    order = np.lexsort((-wins, owner))  # by class, the most wins first
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
+    counts = (wins >= np.minimum(most[owner], KEPT)) & (place < limit)
     scatter = memory.scatter()
     for key in np.flatnonzero(~counts):
         better = np.flatnonzero(counts & (owner == owner[key]))

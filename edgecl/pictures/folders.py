@@ -149,6 +149,11 @@ def expand(arguments: Iterable[str], stdin: BinaryIO | None = None) -> Iterator[
                     yield from _pictures(match)
 
 
+def pictures_below(folder: Path) -> list[Path]:
+    """All pictures in a folder and those below it, by their names' endings, sorted; what cannot be listed is passed over."""
+    return _walk(folder, _Notes())
+
+
 def digest(path: Path | str) -> str:
     """SHA-256 of a picture's bytes, hex, read in pieces. Raises PictureError like `decode.open_regular`."""
     with open_regular(path) as file:
@@ -240,7 +245,7 @@ def _classes(roots: list[Path], notes: _Notes) -> dict[str, list[Path]]:
         if len(folders) > MAX_CLASSES:
             raise DataError(f"{printable(root)}: {len(folders)} class folders, at most {MAX_CLASSES} make a task; split it up")
         for folder in folders:
-            name = _class_name(folder.name, f"the folder {printable(folder)}")
+            name = class_name(folder.name, f"the folder {printable(folder)}")
             found.setdefault(name, []).extend(_walk(folder, notes))
     if not found:
         table = f", or give the CSV: --data {printable(tables[0])}" if tables else ""
@@ -320,8 +325,11 @@ def _served(split: str, parts: Iterable[str], path: Path, notes: _Notes) -> str:
     raise DataError(f"{printable(path)}: has no {split} part (there is: {there}); add it, or ask for one that is there")
 
 
-def _class_name(name: str, where: str) -> str:
-    """NFC, so that 'é' typed on two systems is one class. Raises DataError for a name that cannot be shown as it is."""
+def class_name(name: str, where: str) -> str:
+    """The name as it is kept: NFC, so that 'é' typed on two systems is one class.
+
+    Raises DataError for a name that cannot be shown as it is; where: what holds it.
+    """
     name = unicodedata.normalize("NFC", name)
     if not name.isprintable() or not 0 < len(name) <= _CLASS_NAME:
         raise DataError(
@@ -346,7 +354,7 @@ def _scan_csv(path: Path, split: str, notes: _Notes) -> tuple[dict[str, list[Pat
             f"{printable(path)}: names no picture; write one line a picture: path,label. " + "; ".join(notes.sentences())
         )
     for line, name, label in parts[_served(split, parts, path, notes)]:
-        label = _class_name(label, f"{printable(path)}, line {line},")
+        label = class_name(label, f"{printable(path)}, line {line},")
         found.setdefault(label, [])
         if len(found) > MAX_CLASSES:
             raise DataError(

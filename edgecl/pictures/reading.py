@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecl.errors import PictureError
 from edgecl.pictures.decode import decode
@@ -134,8 +135,13 @@ def _digests(sources: Sequence[Any]) -> tuple[dict[int, str], dict[int, PictureE
                 found[i] = digest(source)
             except PictureError as error:
                 failures[i] = error
-        elif isinstance(source, bytes):
-            found[i] = hashlib.sha256(source).hexdigest()
-        elif isinstance(source, np.ndarray):
-            found[i] = hashlib.sha256(f"{source.dtype.str}{source.shape}".encode() + source.tobytes()).hexdigest()
+        elif isinstance(source, (bytes, np.ndarray)):
+            found[i] = digest_of(source)
     return found, failures
+
+
+def digest_of(picture: bytes | NDArray[Any]) -> str:
+    """SHA-256 of a picture at hand, hexadecimal: of its encoded bytes, or of its pixels with their shape."""
+    if isinstance(picture, np.ndarray):
+        return hashlib.sha256(f"{picture.dtype.str}{picture.shape}".encode() + picture.tobytes()).hexdigest()
+    return hashlib.sha256(picture).hexdigest()

@@ -93,9 +93,9 @@ class Bundle:
 
     @property
     def makers(self) -> frozenset[str]:
-        """Keys of all who had a hand in the arrays: the signer, and those whose heads it was carried over or merged from."""
+        """Keys of all who had a hand in the arrays: the signer, and those whose heads it was made or went on from."""
         found = {self.signer}
-        for how in ("converted", "merged"):
+        for how in ("converted", "merged", "continued"):
             came = self.provenance.get(how)
             before = came.get("from_signers") if isinstance(came, dict) else None
             found |= {key for key in before if isinstance(key, str)} if isinstance(before, list) else set()

@@ -25,8 +25,9 @@ from PIL import Image
 
 from edgecl.config import DeviceConfig
 from edgecl.demo import Tell, Watch, prepare, report_line, staged
-from edgecl.device import EdgeDevice, LearnReport
+from edgecl.device import EdgeDevice
 from edgecl.errors import DataError, PeerRefused, Reason, TransferError
+from edgecl.learning import LearnReport
 from edgecl.peering import Station, share_to
 from edgecl.pictures.reading import silent
 from edgecl.sharing.bundle import from_bytes

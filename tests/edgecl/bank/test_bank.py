@@ -66,6 +66,21 @@ def test_put_appends_a_generation_and_keeps_the_old_one(bank):
     assert bank.size() == 6
 
 
+def test_put_instead_of_an_earlier_generation_takes_it_out_of_history_and_leaves_its_bundle_to_readers(bank):
+    for data in (b"before", b"first", b"second", b"third"):
+        last = bank.history("birds")[-1].number if bank.current() else None
+        bank.put("birds", data, "learn", instead_of=last if data in (b"second", b"third") else None, sketch=data)
+    assert [(g.number, g.current) for g in bank.history("birds")] == [(1, False), (4, True)]
+    assert bank.get(hashlib.sha256(b"second").hexdigest()) == b"second"  # somebody may have looked it up just now
+    with pytest.raises(BankError):
+        bank.get(hashlib.sha256(b"first").hexdigest())
+    assert bank.rollback("birds").number == 1
+    assert bank.verify() == []
+    bank.rollback("birds", 4)
+    bank.gc(keep=0)
+    assert bank.size() == len(b"third")
+
+
 def test_put_of_the_same_bytes_changes_nothing(bank):
     first = bank.put("birds", b"one", "learn")
     version = bank.version()

@@ -1,0 +1,1 @@
+"""Heads that are taught one labelled picture at a time."""
