@@ -18,25 +18,20 @@ def config(name: str, options: Mapping[str, Any], where: str = "") -> Any:
 
     where: what messages call it; its name if nothing else.   Raises UnknownName, ConfigError, or MissingDependency.
     """
-    module, fixed = _entry(name)
+    registry.check("learner", registry.LEARNERS, name)
     where = where or name
-    found = import_module(module).Config
+    found = import_module(registry.LEARNERS[name].partition(":")[0]).Config
     hints = get_type_hints(found)
-    fields = {field.name: hints[field.name] for field in dataclasses.fields(found) if field.init and field.name not in fixed}
+    fields = {field.name: hints[field.name] for field in dataclasses.fields(found)}
     given = checked(fields, options, where)
     try:
-        return found(**given, **fixed)
+        return found(**given)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def make(name: str, shape: tuple[int, ...], k: int, seed: int, settings: Any) -> Learner:
-    """The learner, new. settings: its `Config`; the rest as for `Learner`."""
-    registry.check("learner", registry.LEARNERS, name)
-    learner: Learner = registry.load("learner", registry.LEARNERS, name)(shape, k, seed, settings)
+def make(name: str, shape: tuple[int, ...], k: int, seed: int, settings: Any = None) -> Learner:
+    """The learner, new. settings: its `Config`, None: the defaults; the rest as for `Learner`."""
+    method = registry.load("learner", registry.LEARNERS, name)
+    learner: Learner = method(shape, k, seed, config(name, {}) if settings is None else settings)
     return learner
-
-
-def _entry(name: str) -> tuple[str, Mapping[str, Any]]:
-    registry.check("learner", registry.LEARNERS, name)
-    return registry.LEARNERS[name].partition(":")[0], {}
