@@ -3,8 +3,8 @@
 A method is a module with six names: `Config` (a frozen dataclass), `learn(task, rom, config, previous, session) -> Learned`,
 `scores(head, features, plugged) -> (n, k)` in NumPy, `check(head)`, which refuses arrays that do not belong to the method,
 `width(head)`, the d of its features, and `plugs(head)`, what it puts into the ROM's sockets (nothing, for most). Where heads
-from unlike pictures add up, it also has `merge(a, b, a_counts, b_counts, order) -> Head`; where it learns one picture at a time,
-`Memory` (see `edgecl.heads.memory_head`).
+from unlike pictures add up, it also has `merge(a, b, a_counts, b_counts, order) -> Head`; where it learns one picture at a
+time, `Memory` (see `edgecl.heads.memory_head`).
 It is found through `registry.HEADS`; the checks in `edgecl.checks.heads` run over every registered one.
 """
 
