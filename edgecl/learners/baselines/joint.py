@@ -53,7 +53,8 @@ class Joint(NetLearner):
         self._x, self._y = [np.concatenate(self._x)], [np.concatenate(self._y)]
         solver = self.config.solver
         if solver == "lbfgs" or (solver == "auto" and kind(self.shape, self.config) == "linear"):
-            self._minimise()
+            with self._threads():
+                self._minimise()
         else:
             self._fit(self._x[0], self._y[0], self.config.epochs, self.config.batch, self._order)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from edgecl.learners.parts import spaces
 from edgecl.learners.parts.nets import Tensor, build, is_pictures, kind, losses, nbytes, optimiser, torch
 from edgecl.learners.parts.task_aware import TaskAware
+from edgecl.rom.torch_compat import limited
 from edgecl.types import Floats, Ints
 
 ROWS = 256  # predicted at once
@@ -34,6 +36,20 @@ class NetLearner(TaskAware):
         self._net = build(self.shape, self.k, self.config, self._draw)
         self._optimiser = optimiser(self._net, self.config)
 
+    def _threads(self) -> AbstractContextManager[None]:
+        """One thread for what is no picture: waking a second one for a few numbers takes longer than their work, on busy cores
+        twenty times as long, and sums would depend on how many there are.
+        """
+        return limited(0 if kind(self.shape, self.config) == "conv" else 1)
+
+    def observe(self, x: Any, y: Ints) -> None:
+        with self._threads():
+            super().observe(x, y)
+
+    def predict(self, x: Any, task: int | None = None) -> Floats:
+        with self._threads():
+            return super().predict(x, task)
+
     def _observe(self, x: Any, y: Ints) -> None:
         self._step(self._kept(x), y)
 
@@ -52,11 +68,12 @@ class NetLearner(TaskAware):
 
     def _fit(self, x: NDArray[Any], y: Ints, epochs: int, batch: int, draw: np.random.Generator) -> None:
         """Epochs over samples in the form in which they are kept, each in another order."""
-        for _ in range(epochs):
-            order = draw.permutation(len(y))
-            for start in range(0, len(y), batch):
-                rows = order[start : start + batch]
-                NetLearner._step(self, x[rows], y[rows])
+        with self._threads():
+            for _ in range(epochs):
+                order = draw.permutation(len(y))
+                for start in range(0, len(y), batch):
+                    rows = order[start : start + batch]
+                    NetLearner._step(self, x[rows], y[rows])
 
     def _kept(self, x: Any) -> NDArray[Any]:
         return np.asarray(x, np.uint8) if is_pictures(self.shape) else spaces.encode(x, self._space)

@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
 
 from edgecl.learners.parts.memory_linear import MemoryLinear
 from edgecl.learners.parts.row_optim import RowAdam, Rows, RowSGD
+from edgecl.rom.torch_compat import limited
 
 OPTIMISERS: Mapping[str, Any] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "sparse_sgd": RowSGD, "sparse_adam": RowAdam}
 ROWS = 32  # scored at once: each reads weights of its own
@@ -58,12 +59,16 @@ class TorchMemory:
 
     def scores(self, x: NDArray[Any]) -> NDArray[Any]:
         self.layer.eval()
-        with torch.no_grad():
+        with limited(1), torch.no_grad():
             rows = torch.as_tensor(x, dtype=self.layer.units.dtype).split(ROWS)
             out: NDArray[Any] = torch.cat([self.layer(some) for some in rows]).numpy()
         return out
 
     def step(self, x: NDArray[Any], y: int) -> NDArray[Any]:
+        with limited(1):  # a second thread for one sample takes longer to wake than its work
+            return self._step(x, y)
+
+    def _step(self, x: NDArray[Any], y: int) -> NDArray[Any]:
         self.layer.train()
         self._optimiser.zero_grad()
         out = self.layer(torch.as_tensor(x, dtype=self.layer.units.dtype)[None])
