@@ -1,6 +1,6 @@
 """A comparison as pictures: who wins, how it went, what was kept, and where in the plane each learner says what.
 
-A learner has one colour, and one marker, in all of them: Okabe and Ito's eight, which the colour-blind tell apart, then four of
+A learner has one colour, and one marker, in all of them: Okabe and Ito's eight, which the colour-blind tell apart, then seven of
 Tol's; markers and names where lines end tell the rest.
 """
 
@@ -22,9 +22,9 @@ from edgecl.text import printable, size
 
 COLOURS = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#B3A100"),
-    *("#882255", "#332288", "#999999", "#661100"),
+    *("#882255", "#332288", "#999999", "#661100", "#117733", "#CC6677", "#44AA99"),
 )
-MARKERS = "osD^vPX*<>ph"
+MARKERS = "osD^vPX*<>p"  # as many as have no divisor in common with the colours: no two learners look alike
 # Of classes, pale for what is answered and strong for what is true: lightness tells them apart where hue does not.
 _PALE = ("#cfe3f1", "#fbe6bd", "#c2e5d8", "#f3d5e4", "#f4cdb3", "#e0f1fb", "#d5d5d5", "#f0edbf")
 _FEW = 16  # experiences up to which they are named and their accuracies written out
