@@ -284,10 +284,11 @@ def _read_out(
     covariance = scatter / free
     size = max(float(np.trace(covariance)) / d, 1e-3 * float(np.square(m).mean()), 1e-12)
     share = min(0.99, max(_LEAST_SHRINK, min(d, _SHRINK) / free))
-    inverse = np.linalg.inv(covariance + share / (1 - share) * size * np.eye(d))
-    w = m @ inverse
+    covariance[np.diag_indices(d)] += share / (1 - share) * size
+    solved = np.linalg.solve(covariance, np.concatenate([m, x]).T).T
+    w = np.ascontiguousarray(solved[: len(m)])
     zw, mm = x @ w.T, np.einsum("md,md->m", w, m)
-    dist = np.maximum(np.einsum("rd,rd->r", x @ inverse, x)[:, None] - 2 * zw + mm, 0)
+    dist = np.maximum(np.einsum("rd,rd->r", solved[len(m) :], x)[:, None] - 2 * zw + mm, 0)
     own = np.where(owner == labels[:, None], dist, np.inf).argmin(1)  # the key that a row is most likely in
     i, between = np.arange(len(z)), w @ m.T
     cross = (dist + dist[i, own][:, None] - (mm[:, None] + mm - 2 * between)[own]) / 2
