@@ -1,7 +1,7 @@
 """A comparison as pictures: who wins, how it went, what was kept, and where in the plane each learner says what.
 
-A learner has one colour, and one marker, in all of them: Okabe and Ito's eight, which the colour-blind tell apart, then seven of
-Tol's; markers and names where lines end tell the rest.
+A learner has one colour, and one marker, in all of them: Okabe and Ito's eight, which the colour-blind tell apart, then seven
+of Tol's; markers and names where lines end tell the rest.
 """
 
 from __future__ import annotations
