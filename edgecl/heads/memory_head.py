@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from edgecl.errors import BundleError, ConfigError, DataError
 from edgecl.heads.base import QUIET, Head, Learned, Session, checked_classes, lead
 from edgecl.heads.parts import discriminant
+from edgecl.heads.parts.described import EASY, drawn, lead_of_most
 from edgecl.heads.parts.key_memory import KeyMemory
 from edgecl.heads.parts.reservoir import Reservoir
 from edgecl.mapping.base import require
-from edgecl.mapping.mahalanobis import Mahalanobis
 from edgecl.rom.base import Rom
 from edgecl.rom.sockets import Plugs
 from edgecl.space import pack, unit_sqrt, unpack
@@ -38,6 +38,8 @@ _SHRINK = 100  # pictures' worth of the scaled identity in the covariance, where
 _LEAST_SHRINK = 1e-3
 _HALF_BOUND = 1e-2  # float16 is kept when no score of the sample moves by more; scores are logits
 _LARGEST = 1e12  # of a stored number
+_MOST_WINS = 100_000  # that another's head is believed of a key: it must still learn, and its wins must go on counting
+
 
 Doubles = NDArray[np.float64]
 
@@ -67,6 +69,7 @@ class Memory:
         self._number: dict[str, int] = {}
         self._keys = KeyMemory(width, config.keys_per_class)
         self._sample = Reservoir(width, config.sample, config.seed)
+        self._lead = 0.0  # that most of the sample's made-up rows have, by the head that was gone on from; 0: not told
 
     @property
     def counts(self) -> Ints:
@@ -112,10 +115,13 @@ class Memory:
 
         most: keys of one class in this head, for one that must be small; the memory keeps them all.
         """
-        features, labels, _ = self._sample.rows()
+        features, labels, numbers = self._sample.rows()
+        made_up = numbers < self._sample.made_up
         k, most = len(self.classes), min(most or self.config.keys_per_class, self.config.keys_per_class)
         z = self.space(features)
-        w, b, owner, held_out, keys, wins = _read_out(self._keys, k, z, labels, most)
+        w, b, owner, held_out, keys, wins = _read_out(
+            self._keys, k, z, labels, made_up, most, self.config.false_reject, self._lead
+        )
         w32, half = w.astype(np.float32), w.astype(np.float16)
         moved = np.inf
         if np.isfinite(half).all():
@@ -129,11 +135,11 @@ class Memory:
             "keys_step": np.maximum(step, np.float32(1e-20)),
             "wins": wins.astype(np.int32),
         }
-        typical = lead(held_out)
+        typical, judged = lead(held_out), ~made_up if (~made_up).any() else made_up
         settings = {"recipe": "default", "unknown_below": float(np.quantile(typical, self.config.false_reject))}
         report = {
-            "validation_accuracy": round(float((held_out.argmax(1) == labels).mean()), 4),
-            "validation_pictures": len(labels),
+            "validation_accuracy": round(float((held_out.argmax(1) == labels)[judged].mean()), 4),
+            "validation_pictures": int(judged.sum()),
             "keys": len(owner),
             "keys_written": self._keys.written,
             "weights_dtype": str(arrays["w"].dtype),
@@ -145,7 +151,8 @@ class Memory:
     def state(self) -> dict[str, NDArray[Any]]:
         """All but the names of the classes: with them, enough to go on to the same bits. It stays on the device."""
         keys = {f"keys.{name}": value for name, value in self._keys.state().items()}
-        return keys | {f"sample.{name}": value for name, value in self._sample.state().items()}
+        sample = {f"sample.{name}": value for name, value in self._sample.state().items()}
+        return keys | sample | {"lead": np.array([self._lead])}
 
     @classmethod
     def resume(cls, width: int, config: Config, classes: Sequence[str], state: Mapping[str, Any]) -> Memory:
@@ -155,6 +162,7 @@ class Memory:
         own = {part: {n.removeprefix(part): v for n, v in state.items() if n.startswith(part)} for part in ("keys.", "sample.")}
         memory._keys = KeyMemory.resume(width, config.keys_per_class, own["keys."])
         memory._sample = Reservoir.resume(width, config.sample, config.seed, own["sample."])
+        memory._lead = float(state["lead"][0])
         return memory
 
     @classmethod
@@ -167,22 +175,25 @@ class Memory:
         """
         memory = cls(width, config)
         memory._name(head.classes)
+        counts = np.clip(counts, 1, _MOST_WINS)
         if head.method == "memory":
             keys, owner, wins = unpack(head.arrays["keys"], head.arrays["keys_step"]), head.arrays["owner"], head.arrays["wins"]
         else:
-            keys, wins = unpack(anchor["means"], anchor["means_step"]), np.maximum(counts, 1)
+            keys, wins = unpack(anchor["means"], anchor["means_step"]), counts
             owner = np.arange(len(head.classes))
         if len(anchor["means"]) != len(head.classes):
             raise BundleError(
                 f"the anchor has {len(anchor['means'])} means for {len(head.classes)} classes; learning cannot go on from it"
             )
+        wins = np.minimum(wins.astype(np.int64), _MOST_WINS)
         directions = unpack(anchor["directions"], anchor["directions_step"]).astype(np.float64)
         rest = float(anchor["rest"][0])
         covariance = (directions.T * np.maximum(anchor["variances"] - rest, 0)) @ directions + rest * np.eye(width)
         memory._keys = KeyMemory.begun(width, config.keys_per_class, keys, owner.astype(np.int64), wins, covariance)
-        rows, labels = Mahalanobis.draw(anchor, min(config.sample, int(counts.sum())), config.seed)
+        rows, labels = drawn(anchor, min(max(config.sample, len(head.classes)), int(counts.sum())), config.seed)
         for x, label in zip(rows, labels, strict=True):
             memory._sample.offer(x, int(label))
+        memory._sample.made_up, memory._lead = len(rows), lead_of_most(head)
         return memory
 
     def _name(self, classes: Sequence[str]) -> None:
@@ -270,12 +281,13 @@ def _starts(owner: NDArray[Any]) -> NDArray[Any]:
 
 
 def _read_out(
-    memory: KeyMemory, k: int, z: Floats, labels: Ints, most: int
+    memory: KeyMemory, k: int, z: Floats, labels: Ints, made_up: NDArray[np.bool_], most: int, share: float, usual: float
 ) -> tuple[Doubles, Doubles, Ints, Floats, Floats, Ints]:
     """w (m, d), b (m,), owner (m,), left-out scores (r, k) of rows z (r, d), keys (m, d), wins (m,): keys by their class.
 
     A key that hardly ever won, or that comes behind its class's `most`, counts to the nearest better one, as if its pictures
     had been learned there; the memory keeps it.
+    made_up: (r,) rows that are in no scatter and no key.   usual: lead that all but a `share` of them have; 0: not known.
     """
     owner, wins, keys, scatter = _joined(memory, k, most)
     center = keys.mean(0, dtype=np.float64)
@@ -292,18 +304,25 @@ def _read_out(
     own = np.where(owner == labels[:, None], dist, np.inf).argmin(1)  # the key that a row is most likely in
     i, between = np.arange(len(z)), w @ m.T
     cross = (dist + dist[i, own][:, None] - (mm[:, None] + mm - 2 * between)[own]) / 2
-    # A row of the sample is rounded, or drawn, and so not quite a row of the scatter: no more than nearly all of it may go.
+    # A row of the sample is rounded, and so not quite a row of the scatter: no more than nearly all of it may go.
     cross[i, own] = np.minimum(cross[i, own], 0.98 * free * (1 - 1 / np.maximum(wins[own], 2)))
     left = discriminant.leave_out(dist, own, cross, wins.astype(np.float64), free)
+    left[made_up] = dist[made_up]  # there is nothing to leave out
     others = np.repeat(1 / wins[None], len(z), 0)
-    others[i, own] = 1 / np.maximum(wins[own] - 1, 1)
+    others[i, own] = np.where(made_up, others[i, own], 1 / np.maximum(wins[own] - 1, 1))
     seen = wins[own] > 1 if (wins[own] > 1).any() else wins[own] > 0
     noise = float(np.mean(left[i, own][seen] / (1 + others[i, own][seen])))  # a mean of c rows lies noise / c too far away
     s = np.maximum.reduceat((noise * others - left) / 2, _starts(owner), axis=1)
     temperatures = max(float(s.std()), 1e-9) * np.geomspace(0.02, 4, 40)
-    t = min(temperatures, key=lambda t: discriminant.log_loss(s[seen] / t, labels[seen]))
+    told = seen & ~made_up if usual else seen
+    t = min(temperatures, key=lambda t: discriminant.log_loss(s[told] / t, labels[told])) if told.any() else 1.0
+    if usual and made_up.any():  # what is made up is easier to tell than pictures are; what they were like the old head knows
+        before = max(float(np.quantile(lead(s[made_up]), share)), 1e-9) / usual
+        weight = float(made_up.sum()) / float(made_up.sum() + told.sum())
+        t = float(before**weight * t ** (1 - weight))
     bias = (noise / wins - mm) / 2 / t - w @ center / t
     held_out = ((s - s.mean(1, keepdims=True)) / t).astype(np.float32)
+    held_out[made_up] *= EASY
     return w / t, bias, owner, held_out, keys, wins
 
 

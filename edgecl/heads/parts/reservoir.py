@@ -23,6 +23,7 @@ class Reservoir:
         """capacity: rows of all classes together; one of each class at least."""
         self.width, self.capacity, self.seed = width, capacity, seed
         self.offered = 0
+        self.made_up = 0  # of the first rows that were offered: drawn from a description, never seen
         self._passed: list[int] = []  # rows of each class that were offered
         self._rows: list[list[tuple[int, NDArray[np.float16]]]] = []
 
@@ -61,14 +62,15 @@ class Reservoir:
             "labels": np.array([label for label, _, _ in flat], np.int64),
             "numbers": np.array([number for _, number, _ in flat], np.int64),
             "passed": np.array(self._passed, np.int64),
-            "offered": np.array([self.offered], np.int64),
+            "offered": np.array([self.offered, self.made_up], np.int64),
         }
 
     @classmethod
     def resume(cls, width: int, capacity: int, seed: int, state: Mapping[str, Any]) -> Reservoir:
         """Go on from `state`."""
         sample = cls(width, capacity, seed)
-        sample.offered, sample._passed = int(state["offered"][0]), [int(n) for n in state["passed"]]
+        sample.offered, sample.made_up = (int(n) for n in state["offered"])
+        sample._passed = [int(n) for n in state["passed"]]
         sample._rows = [[] for _ in sample._passed]
         for x, label, number in zip(state["rows"], state["labels"], state["numbers"], strict=True):
             sample._rows[label].append((int(number), np.array(x)))
@@ -76,4 +78,4 @@ class Reservoir:
 
     def nbytes(self) -> int:
         """Of what `state` holds."""
-        return sum(map(len, self._rows)) * (2 * self.width + 16) + 8 * len(self._passed) + 8
+        return sum(map(len, self._rows)) * (2 * self.width + 16) + 8 * len(self._passed) + 16

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -129,6 +132,57 @@ def test_it_goes_on_from_a_memory_head_alone() -> None:
     memory = Memory.continued(24, Config(), head, Mahalanobis.anchor(old.features, old.labels), np.full(4, 40))
     assert memory.counts.sum() == 160
     assert right(memory.learned("").head.scores(new.features), new.labels) > 0.95
+
+
+def test_what_a_head_of_another_device_is_taught_takes_nothing_from_what_it_knew() -> None:
+    # Few pictures beside hundreds of dimensions, as on a device: what is left out of a scatter that it is not in counts for
+    # anything, and a class that was taught a little more than the others lost to them.
+    some, more, new = (task(k=8, per=n, d=512, seed=i, noise=3.0) for i, n in enumerate((20, 20, 30)))
+    memory = taught(some, Config(), np.random.default_rng(0).permutation(len(some)))
+    head, anchor = memory.learned("").head, Mahalanobis.anchor(*memory.sample())
+    going_on = Memory.continued(512, Config(), head, anchor, memory.counts)
+    for i in np.flatnonzero(more.labels < 3):
+        going_on.observe(more.features[i], more.classes[more.labels[i]])
+    learned = going_on.learned("")
+    before, after = (right(one.scores(new.features), new.labels) for one in (head, learned.head))
+    assert after > before - 0.03
+    assert 0.3 < learned.head.unknown_below / head.unknown_below < 2  # or all that it knew would be "unknown class"
+    assert learned.report["validation_pictures"] == 60  # of what was made up nothing can be learned about its accuracy
+
+
+def test_what_stands_for_the_pictures_of_another_device_lies_as_far_out_as_they() -> None:
+    some, new = (task(k=8, per=30, d=256, seed=i, noise=1.0) for i in (0, 1))
+    mine, his = ((np.exp(0.4 * np.random.default_rng(i).standard_normal((240, 1)))) for i in (2, 3))
+    x, z = ((one.features * far).astype(np.float32) for one, far in ((some, mine), (new, his)))
+    anchor = Mahalanobis.anchor(x, some.labels)
+    head = linear.learn(Task("t", some.classes, x, some.labels), Rom(), linear.Config()).head
+    going_on = Memory.continued(256, Config(), head, anchor, np.full(8, 30))
+
+    def unknown(of: dict[str, Any]) -> float:
+        mapper = Mahalanobis(256)
+        mapper.add("t", of)
+        return 1 - float(mapper.assign(z).known.mean())
+
+    assert unknown(Mahalanobis.anchor(*going_on.sample())) < unknown(anchor) + 0.12
+
+
+def test_a_head_that_says_it_has_seen_everything_still_learns() -> None:
+    some = task(k=4)
+    honest = taught(some, Config()).learned("").head
+    boast = np.full(len(honest.arrays["wins"]), 2**31 - 1, np.int32)
+    head = dataclasses.replace(honest, arrays={**honest.arrays, "wins": boast})
+    memory_head.check(head)
+    anchor = Mahalanobis.anchor(some.features, some.labels)
+    memory = Memory.continued(24, Config(), head, anchor, np.full(4, 10**9 - 1))
+    memory.observe(some.features[0], some.classes[0])
+    memory_head.check(memory.learned("").head)
+
+
+def test_a_head_of_more_classes_than_the_sample_holds_keeps_a_picture_of_each() -> None:
+    old = task(k=12)
+    head = linear.learn(old, Rom(), linear.Config()).head
+    memory = Memory.continued(24, Config(sample=5), head, Mahalanobis.anchor(old.features, old.labels), np.full(12, 40))
+    assert set(memory.sample()[1]) == set(range(12))  # or their means were missing from the next anchor
 
 
 def test_an_anchor_that_does_not_fit_is_refused() -> None:
