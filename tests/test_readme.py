@@ -39,7 +39,7 @@ def test_the_flags_in_the_readme_exist() -> None:
         words = line.split("#")[0].split()
         flags = [word for word in words if word.startswith("--")]
         if words[:1] == ["edgecl"] and flags:
-            shown = run(*words[1 : 3 if words[1] == "heads" else 2], "--help").stdout
+            shown = run(*words[1 : 3 if words[1] in ("heads", "peers", "stream") else 2], "--help").stdout
             assert all(flag in shown for flag in flags), line
 
 
