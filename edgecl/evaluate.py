@@ -104,7 +104,7 @@ def evaluate(
         test = _test(device, task)
         tests.append(test)
         scores = asked.scores(task.name, test)
-        first.append(float((scores.argmax(1) == test.labels).mean()))
+        first.append(float((scores.argmax(1) == asked.labels(task.name, test)).mean()))
         prints.append(score_digest(scores))
         curve.append(judge(device, tests, asked, oracle).summary["joint"])
         progress("learning and testing tasks", number + 1, total)

@@ -86,6 +86,14 @@ class HeadScores:
         """Which of the scored pictures are of a class that task `name` knows."""
         return self._device.head(name).knows(scores)
 
+    def labels(self, name: str, test: Task) -> Ints:
+        """(n,) of the test pictures as the head of task `name` numbers its classes, which may have come in another order.
+
+        -1 for a class that it does not know.
+        """
+        number = {label: i for i, label in enumerate(self._device.head(name).classes)}
+        return np.array([number.get(label, -1) for label in test.classes], np.int64)[test.labels]
+
     def scores(self, name: str, test: Task, rows: Ints | None = None) -> Floats:
         """Scores (m, k) of the test pictures, or of some of them, by the head of task `name`."""
         head = self._device.head(name)
@@ -119,7 +127,8 @@ def judge(device: EdgeDevice, tests: Sequence[Task], scores: HeadScores | None =
     all_found, all_sure, all_right = [], [], []
     for t, test in enumerate(tests):
         n, known_task = len(test), test.name in names
-        own = scores.scores(test.name, test).argmax(1) == test.labels if known_task else np.zeros(n, np.bool_)
+        labels = scores.labels(test.name, test) if known_task else test.labels
+        own = scores.scores(test.name, test).argmax(1) == labels if known_task else np.zeros(n, np.bool_)
         assigned = _named(n, names.index(test.name)) if given and known_task else device.mapper.assign(test.features)
         found = place[assigned.task] if names else np.full(n, -1)
         right, sure, known = np.zeros(n, np.bool_), np.zeros(n, np.float32), assigned.known.copy()
@@ -129,7 +138,7 @@ def judge(device: EdgeDevice, tests: Sequence[Task], scores: HeadScores | None =
             known[some] &= scores.knows(names[other], said)
             sure[some] = softmax(said).max(1)
             if place[other] == t:
-                right[some] = said.argmax(1) == test.labels[some]
+                right[some] = said.argmax(1) == labels[some]
         rows[test.name] = {
             "oracle": float(own.mean()),
             "mapper": float((found == t).mean()),

@@ -84,9 +84,12 @@ def run(
                 curve += [(seen + at, float(np.average(before, weights=counts * begun))) for at in looks]
                 looks = []
             began = clock()
-            learner.begin_task(experience.task if stream.task_given else None)
+            task = experience.task if stream.task_given else None
+            learner.begin_task(task)
+            # Of an experience a learner sees no more than it would on a device: nothing that it is judged on.
+            shown = replace(experience, task=task or 0, val=experience.val[:0], test=experience.test[:0])
             for start, end in _between(looks, len(experience.train)):
-                learner.learn(replace(experience, train=experience.train[start:end]), batch)
+                learner.learn(replace(shown, train=experience.train[start:end]), batch)
                 if end < len(experience.train):
                     learning += clock() - began
                     now = [_right(learner, stream, e, e.test)[0] for e in stream[: i + 1]]

@@ -54,12 +54,11 @@ def verdict(result: Comparison) -> str:
     lead = result.lead(result.ranking[0], result.ranking[1])
     said = f"{_name(result, 0)} is best, with {result.figures[result.ranking[0]]['accuracy']}"
     ahead = f"{lead.mean:.3f} ahead of {_name(result, 1)}"
+    level = f"{_name(result, 0)} and {_name(result, 1)} are level, with {result.figures[result.ranking[0]]['accuracy']}"
     if lead.low is None or lead.high is None:
-        return f"{said}, {ahead}; one seed says nothing about how sure that is."
+        return f"{level if abs(lead.mean) < _NOTHING else f'{said}, {ahead}'}; one seed says nothing about how sure that is."
     if lead.std is not None and lead.std < _NOTHING:
-        if abs(lead.mean) < _NOTHING:
-            return f"{_name(result, 0)} and {_name(result, 1)} are level, with {result.figures[result.ranking[0]]['accuracy']}."
-        return f"{said}, {ahead}; so with every seed."
+        return f"{level}." if abs(lead.mean) < _NOTHING else f"{said}, {ahead}; so with every seed."
     if lead.low <= 0:
         return f"{said}, but not surely: it is {ahead}, with the truth between {lead.low:.3f} and {lead.high:.3f} (95 %)."
     return f"{said}; it is {ahead}, surely between {lead.low:.3f} and {lead.high:.3f} (95 %, seed by seed)."

@@ -21,6 +21,7 @@ from edgecl.types import Ints
 
 PARTS = ("train", "val", "test")
 _MOST_BYTES = 8 << 30  # of all arrays of a file together
+_LARGEST = 1e6  # of an input: learners work in float32, where the squares and sums of larger ones overflow
 _LONGEST = 200  # characters of a class's name
 _MALFORMED = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError, RuntimeError)
 
@@ -89,6 +90,8 @@ def _part(arrays: Mapping[str, NDArray[Any]], part: str, where: str) -> Samples:
         raise DataError(f"{where}: x_{part} is {x.shape} {x.dtype}; it must be (n, ...) uint8, float32 or float64")
     if x.dtype != np.uint8 and not np.isfinite(x).all():
         raise DataError(f"{where}: x_{part} holds numbers that are not finite; replace them")
+    if len(x) and max(-float(x.min()), float(x.max())) > _LARGEST:
+        raise DataError(f"{where}: x_{part} goes from {x.min():g} to {x.max():g}; scale it to {_LARGEST:g} at most")
     if part != "val" and not len(x):
         raise DataError(f"{where}: x_{part} is empty")
     y = _numbers(arrays[f"y_{part}"], f"y_{part}", len(x), where)

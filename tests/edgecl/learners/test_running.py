@@ -105,6 +105,19 @@ def test_the_task_is_told_only_where_the_stream_gives_it() -> None:
     assert [call for call in learner.calls if call[0] == "begin"] == [("begin", 0), ("begin", 1)]
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_what_a_learner_is_judged_on_it_never_sees(given: bool) -> None:
+    seen = []
+
+    class Curious(Rote):
+        def learn(self, experience: Experience, batch: int) -> None:
+            seen.append((len(experience.test), len(experience.val), experience.task))
+            super().learn(experience, batch)
+
+    run(Curious(), stream(given=given, val=3))
+    assert seen == [(0, 0, task if given else 0) for task in range(4)]
+
+
 def test_looks_in_between_make_the_curve_and_change_nothing_else() -> None:
     plain, looked, learner = run(Rote(), stream()), Rote(), Rote()
     found = run(looked, stream(), every=2)

@@ -93,6 +93,12 @@ def test_figures_ranking_and_lead(result: Comparison) -> None:
     assert verdict(result).startswith("memory_head is best, with ")
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_of_equals_none_is_best(result: Comparison, seeds: int) -> None:
+    same = replace(result, runs=dict.fromkeys(("one", "other"), result.runs["ncm"][:seeds]))
+    assert verdict(same).startswith("one and other are level, with ")
+
+
 def test_the_report_has_every_learner_setting_and_picture(result: Comparison, dataset: Dataset, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     files = write(result, dataset, tmp_path / "out")

@@ -60,6 +60,7 @@ BAD = {
     "y_train goes from -1": {"y_train": np.arange(12) - 1},
     "y_test goes from": {"y_test": np.full(6, 10**6)},
     "not finite": {"x_train": np.full((12, 5), np.nan)},
+    "scale it": {"x_train": np.full((12, 5), -1e38, np.float32)},
     "must be .* uint8, float32 or float64": {"x_train": np.zeros((12, 5), np.complex64)},
     r"x_test holds \(4,\)": {"x_test": np.zeros((6, 4), np.float32)},
     "x_test is empty": {"x_test": np.zeros((0, 5), np.float32), "y_test": np.zeros(0, int)},
