@@ -138,12 +138,18 @@ class Teaching:
         )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        failed = error
         try:
             if not self._whole:
                 self._pupil.say(f"'{self.task}': a picture was learned in part only; {self._lost()}")
-            elif not (self._stuck and kind):  # what made a commit fail is said already
+            elif not (self._stuck and kind):  # what made a commit fail would make it fail again
                 self.commit()
+        except EdgeclError as again:
+            failed = again
+            raise
         finally:
+            if self._whole and self._pending and self._lost() not in str(failed):
+                self._pupil.say(f"'{self.task}': {self._lost()}")
             self._held.close()
             self._memory = None
 

@@ -309,7 +309,8 @@ def test_a_full_or_unwritable_disk_is_a_typed_error_and_a_later_commit_has_every
 
 
 def test_a_state_that_finds_no_room_is_bank_full(device: Make) -> None:
-    edge = device()
+    said: list[str] = []
+    edge = device(say=said.append)
     folder = edge.home / "teaching"
     folder.mkdir(parents=True)
     with small_disk(folder, 16_384) as how:
@@ -318,6 +319,11 @@ def test_a_state_that_finds_no_room_is_bank_full(device: Make) -> None:
         with pytest.raises(BankFull, match="cannot be kept"):
             taught(edge, lessons(8))
         assert edge.bank.current() == {}
+        with pytest.raises(BankFull):
+            taught(edge, lessons(8), every=3)
+    assert [line for line in said if "are not kept" in line] == [
+        f"'hues': the last {n} pictures are not kept. Begin again, and teach them again" for n in (8, 3)
+    ]
 
 
 def test_an_error_inside_the_with_commits_what_was_whole_and_goes_on_its_way(device: Make) -> None:
