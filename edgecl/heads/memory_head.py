@@ -105,6 +105,11 @@ class Memory:
         self.classes += (label,)
         return self._number[label]
 
+    @property
+    def made_up(self) -> bool:
+        """Whether pictures that were drawn from a description, and never seen, are still in the sample."""
+        return bool((self._sample.rows()[2] < self._sample.made_up).any())
+
     def sample(self) -> tuple[Floats, Ints]:
         """Plain features (r, d) of some of the pictures, evenly over the classes, and their labels (r,)."""
         features, labels, _ = self._sample.rows()

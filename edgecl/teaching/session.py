@@ -100,6 +100,7 @@ class Teaching:
             if why := self._pupil.why_barred(bundle):
                 raise BundleError(f"'{name}' is not taught on: {why}. Roll back, or learn it afresh", Reason.REVOKED)
         self._head = None if bundle is None else ready(bundle.head)
+        self._anchors: dict[str, Arrays] = {} if bundle is None else dict(bundle.anchors)
         self._lineage = {} if bundle is None else lineage(bundle, self._pupil.own_key)
         self._base = self._state = name_of(bundle)
         self._known: dict[int, None] = {}
@@ -292,6 +293,8 @@ class Teaching:
             anchors = learning.make_anchors(
                 sample, (self._pupil.config.mapper,), self._pupil.config.false_reject, self._config.seed
             )
+            if memory.made_up:  # they lie nearer than pictures do: a limit that those of the head in force had stays
+                anchors = {name: _with_limit(anchor, self._anchors.get(name, {})) for name, anchor in anchors.items()}
             anchored = clock()
             learned = memory.learned(rom.rom_id, self._most_keys(sample, anchors))
         seconds = {"head": clock() - anchored, "anchors": anchored - started}
@@ -315,7 +318,7 @@ class Teaching:
             self._folder.drop(new)
             raise
         self._state, self._here, self._own, self.waiting = new, report.digest, report.generation, ""
-        self._head = ready(learned.head)
+        self._head, self._anchors = ready(learned.head), dict(anchors)
         self._folder.keep(new, self._base)
         return report
 
@@ -353,3 +356,10 @@ class Teaching:
 
     def _lost(self) -> str:
         return f"the last {self._pending} pictures are not kept. Begin again, and teach them again"
+
+
+def _with_limit(anchor: Arrays, before: Arrays) -> Arrays:
+    """The anchor, with the looser limit of the two where both have one."""
+    if "limit" not in anchor or "limit" not in before:
+        return anchor
+    return {**anchor, "limit": np.maximum(anchor["limit"], before["limit"])}

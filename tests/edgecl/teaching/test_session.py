@@ -239,6 +239,18 @@ def test_without_its_state_a_head_goes_on_from_its_bundle_and_says_so(device: Ma
     assert edge.bundle(edge.bank.current()["hues"]).provenance["per_class"] == {"red": 10, "green": 10, "blue": 3}
 
 
+def test_while_pictures_are_made_up_the_limits_of_the_head_in_force_stay(device: Make) -> None:
+    edge = device()
+    pictures, labels = zip(*lessons(40), strict=True)
+    edge.learn_pictures("hues", pictures, [HUES.index(name) for name in labels], HUES[:2])
+    before = edge.bundle(edge.bank.current()["hues"]).anchors
+    edge.config = dataclasses.replace(edge.config, false_reject=0.4)  # limits of its own would be tighter
+    for more in (lessons(2, seed=1), lessons(2, seed=2)):  # the second goes on from a state
+        taught(edge, more)
+        after = edge.bundle(edge.bank.current()["hues"]).anchors
+        assert all(after[name]["limit"] >= anchor["limit"] for name, anchor in before.items())
+
+
 def test_a_head_learned_by_another_method_is_taught_on(device: Make) -> None:
     edge = device()
     pictures, labels = zip(*lessons(20), strict=True)
