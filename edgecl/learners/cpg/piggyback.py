@@ -21,7 +21,7 @@ from edgecl.learners.cpg.settings import Base, Schedule
 from edgecl.learners.cpg.shared_net import Developed, SharedNet
 from edgecl.learners.cpg.state import State
 from edgecl.learners.cpg.training import Work, scores_of
-from edgecl.learners.parts.networks.base import Tensor, nn, torch
+from edgecl.learners.parts.networks.base import Network, Tensor, nn, torch
 from edgecl.learners.parts.settings import one_of, real
 
 _PHASE = 5
@@ -68,7 +68,7 @@ class Piggyback(SharedNet):
         config = self.config
         state = released(self.job, before, task, data, before.multiplier).fresh_scores()
         net = self.job.network(before.multiplier)
-        work = _Masked(net, state, task, config, train_private=False)
+        work = _Masked(net, state, task, config)
         schedule = Schedule(30, config.mask_lr, (15,)).scaled(config.scale)
         told = self.job.epochs(f"task {task}: masks", schedule.epochs)
         draw = self.job.numpy(_PHASE, task)
@@ -83,6 +83,10 @@ class _Masked(Work):
     """Scores and head learn, nothing else."""
 
     _config: Config
+
+    def __init__(self, net: Network, state: State, task: int, config: Config) -> None:
+        super().__init__(net, state, task, config, train_private=False)
+        net.load(state.weights)
 
     def features(self, x: Tensor) -> Tensor:
         ternary = self._config.mask == "ternary"

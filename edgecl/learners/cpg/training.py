@@ -1,6 +1,11 @@
 """Epochs of one task over weights of which others own a part: the step that every phase shares, and judging.
 
 Weights of other tasks get no gradient and no decay, and their optimiser starts from zero, so no step moves them by a bit.
+
+The network's parameters hold the effective weights themselves. A task's own weights are always picked, so their gradient is
+that of the effective ones; older weights are constant, so their scores' gradient is that times the constant. That is what
+`picking.pick` gives (a test compares them), without its arrays: a fresh array of the size of a layer costs as much time as ten
+operations on one that is there.
 """
 
 from __future__ import annotations
@@ -12,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from edgecl.heads.parts import masks
-from edgecl.heads.parts.masks import FREE
-from edgecl.heads.parts.picking import keep_old, keep_own, pick
+from edgecl.heads.parts.masks import FREE, TAU
+from edgecl.heads.parts.picking import keep_own
 from edgecl.learners.cpg.data import TaskData, epoch, tensor
 from edgecl.learners.cpg.settings import Base, Schedule
 from edgecl.learners.cpg.state import State
 from edgecl.learners.parts.networks.base import Network, Tensor, linear_head, nn, numbers, torch
 from edgecl.learners.parts.networks.sphere import angular_head, angular_loss, angular_scores
+from edgecl.types import Floats
 
 MOMENTUM = 0.9
 ROWS = 256  # judged at once
@@ -48,14 +54,18 @@ class Work:
     def __init__(self, net: Network, state: State, task: int, config: Base, *, train_private: bool = True) -> None:
         self.net, self.task, self._config, self._train_private = net, task, config, train_private
         self._device = next(net.module.parameters()).device
-        net.load({**state.weights, **state.private})
+        bits = {name: masks.picked(scores) for name, scores in state.scores.items()}
+        used = {name: masks.used(o, task, bits.get(name)) | (o == FREE) for name, o in state.owners.items()}
+        net.load({name: masks.effective(weight, used[name]) for name, weight in state.weights.items()} | state.private)
         self.owners = dict(state.owners)
         self._start = state
         self.weights = net.weights
         self.head = {name: self._tensor(value).requires_grad_() for name, value in state.head.items()}
         self.scores = {name: self._tensor(value) for name, value in state.scores.items()}
-        self._own = {name: self._tensor(o == task) for name, o in self.owners.items()}
-        self._old = {name: self._tensor(masks.old(o, task)) for name, o in self.owners.items()}
+        self._own = {name: self._tensor((o == task).astype(np.float32)) for name, o in self.owners.items()}
+        old = {name: masks.old(state.owners[name], task) for name in bits}
+        self._others = {name: self._tensor(masks.effective(state.weights[name], old[name])) for name in bits}
+        self._picked = {name: torch.empty_like(value) for name, value in self.scores.items()}
         for value in net.module.parameters():
             value.requires_grad_(True)
 
@@ -63,11 +73,8 @@ class Work:
         return torch.from_numpy(np.array(value)).to(self._device)
 
     def features(self, x: Tensor) -> Tensor:
-        """By the weights that the task uses while it learns: pruned ones of this phase still count, until they are zeroed."""
-        if not self.scores:
-            return self.net.module(x)
-        chosen = {name: pick(self.weights[name], scores) for name, scores in self.scores.items()}
-        return torch.func.functional_call(self.net.module, chosen, (x,))
+        """By the weights that the task uses while it learns: those pruned in this epoch still count."""
+        return self.net.module(x)
 
     def train(
         self,
@@ -90,7 +97,7 @@ class Work:
         sgd = torch.optim.SGD(trained, schedule.lr, momentum=MOMENTUM, nesterov=True, fused=True)
         learns_scores = schedule.mask_lr > 0 and bool(self.scores)
         for value in self.scores.values():
-            value.requires_grad_(learns_scores)
+            value.grad = torch.zeros_like(value) if learns_scores else None
         adam = torch.optim.Adam(list(self.scores.values()), schedule.mask_lr, fused=True) if learns_scores else None
         step, share = 0, 0.0
         for at in range(schedule.epochs):
@@ -126,27 +133,32 @@ class Work:
             loss = nn.functional.cross_entropy(scores, y)
         else:
             scores, loss = angular_scores(found, self.head["weight"]), angular_loss(found, self.head["weight"], y, step)
-        if adam is not None:
-            adam.zero_grad()
         loss.backward()
         with torch.no_grad():
-            for name, weight in self.weights.items():
-                if weight.grad is not None:
-                    keep_own(weight.grad, weight, self._own[name], self._config.decay)
             if adam is not None:
                 for name, value in self.scores.items():
-                    keep_old(value.grad, self._old[name])
+                    torch.mul(self.weights[name].grad, self._others[name], out=value.grad)
+            for name, weight in self.weights.items():
+                keep_own(weight.grad, weight, self._own[name], self._config.decay)
         sgd.step()
         if adam is not None:
             adam.step()
+            self._pick_again()
         return int((scores.detach().argmax(1) == y).sum())
+
+    def _pick_again(self) -> None:
+        """Effective weights follow the scores."""
+        with torch.no_grad():
+            for name, scores in self.scores.items():
+                torch.gt(scores, TAU, out=self._picked[name])
+                self.weights[name].mul_(self._own[name]).addcmul_(self._others[name], self._picked[name])
 
     def prune(self, share: float, *, own_pool: bool = False) -> None:
         """Give back the smallest weights of each layer; they stay in use until `settle`."""
         for name, weight in self.weights.items():
             values = weight.detach().cpu().numpy()
             self.owners[name] = masks.prune(values, self.owners[name], self.task, share, own_pool=own_pool)
-            self._own[name] = self._tensor(self.owners[name] == self.task)
+            self._own[name] = self._tensor((self.owners[name] == self.task).astype(np.float32))
 
     def settle(self) -> None:
         """Zero what nobody owns."""
@@ -166,12 +178,19 @@ class Work:
                 right += int((answers == data.by_y[start : start + ROWS]).sum())
         return right / len(data.by_y)
 
+    def _shared(self) -> dict[str, Floats]:
+        """The weights, those of others as they were."""
+        found = numbers(self.weights)
+        return {
+            name: np.where(masks.old(self.owners[name], self.task), self._start.weights[name], w) for name, w in found.items()
+        }
+
     def state(self, accuracy: float, train_accuracy: float) -> State:
         """Where the phase has come to, in arrays of its own."""
         self.settle()
         return replace(
             self._start,
-            weights=numbers(self.weights),
+            weights=self._shared(),
             owners={name: owner.copy() for name, owner in self.owners.items()},
             private=numbers(self.net.private),
             head=numbers(self.head),
