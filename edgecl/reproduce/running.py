@@ -6,11 +6,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgecl.errors import ConfigError
+from edgecl.learners import making
 from edgecl.learners.figures import figures
 from edgecl.reproduce.base import Cell, Row
 from edgecl.streaming.comparing import compare
@@ -24,7 +25,7 @@ SHORT = 1  # seeds of the short form
 
 def settings_digest(cell: Cell) -> str:
     """Of all settings, also those at their defaults: a record from before a default changed is of something else."""
-    config = asdict(Entry(cell.name, cell.learner, cell.options).config)
+    config = making.told(Entry(cell.name, cell.learner, cell.options).config)
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

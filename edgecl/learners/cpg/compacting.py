@@ -32,7 +32,7 @@ def to_level(job: Job, before: State, task: int, data: TaskData, config: Config,
         if step in due:
             work.prune(masks.rate(step, last, start, end))
 
-    told = job.epochs(f"task {task}: pruning to {end:g}", config.pruning.epochs)
+    told = job.epochs("pruning a level", config.pruning.epochs)
     draw = job.numpy(_PHASE, task, round(end * 1000))
     share = work.train(data, config.pruning, draw, after_step=after_step, after_epoch=told)
     return work.state(work.accuracy(data), share)
@@ -58,7 +58,7 @@ def at_once(
     work.prune(share, own_pool=own_pool)
     work.settle()
     draw = job.numpy(_PHASE, task, round(share * 1000))
-    return trained(job, work, data, schedule, draw, f"task {task}: after pruning", keep_best=keep_best)
+    return trained(job, work, data, schedule, draw, "after pruning", keep_best=keep_best)
 
 
 def trained(job: Job, work: Work, data: TaskData, schedule: Schedule, draw: Any, stage: str, *, keep_best: bool) -> State:

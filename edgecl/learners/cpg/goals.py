@@ -44,7 +44,7 @@ def alone(job: Job, task: int, data: TaskData, config: Base, number: int | None 
         seeds = job.torch(_PHASE, task, 0 if number is None else 1 + number)
         head = new_head(job.network(1.0).features, len(data.classes), task in config.angular, seeds)
         work = Work(job.network(1.0), replace(before, owners=owned, head=head), 1, config)
-        share = work.train(data, schedule, draw, after_epoch=job.epochs(f"task {task}: alone, {word}", schedule.epochs))
+        share = work.train(data, schedule, draw, after_epoch=job.epochs("a network of its own", schedule.epochs))
         return work.state(work.accuracy(data), share)
 
     return job.phase(f"{task:03d}-{word}", None if earlier is None else f"{earlier:03d}-{word}", run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from edgecl.errors import RuntimeUnavailable, StateError
 from edgecl.heads.parts import masks
+from edgecl.learners import making
 from edgecl.learners.cpg.settings import Base
 from edgecl.learners.cpg.state import State
 from edgecl.learners.cpg.states import States
@@ -34,7 +35,7 @@ class Job:
         self._networks: dict[float, Network] = {}
         if config.device == "cuda" and not torch.cuda.is_available():
             raise RuntimeUnavailable("device=cuda was asked for, and PyTorch sees no GPU here; leave it out")
-        told = {f.name: v for f, v in zip(fields(config), asdict(config).values(), strict=True) if not f.metadata.get("place")}
+        told = making.told(config)
         parts = json.dumps([kind, list(shape), k, seed, told], sort_keys=True, default=str)
         self.key = hashlib.sha256(parts.encode()).hexdigest()
         self.states = States(Path(config.states) / f"{kind}-{self.key[:16]}" if config.states else None, self.key)

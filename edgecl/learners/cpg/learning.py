@@ -32,6 +32,6 @@ def learn(job: Job, before: State, task: int, data: TaskData, multiplier: float,
         state = state.fresh_scores()
     work = Work(job.network(multiplier), state, task, job.config)
     draw = job.numpy(_PHASE, task, round(multiplier * 1000))
-    told = job.epochs(f"task {task}: learning", schedule.epochs)
+    told = job.epochs("learning a task", schedule.epochs)
     share = work.train(data, schedule, draw, after_epoch=told)
     return work.state(work.accuracy(data), share)

@@ -70,7 +70,7 @@ class Piggyback(SharedNet):
         net = self.job.network(before.multiplier)
         work = _Masked(net, state, task, config)
         schedule = Schedule(30, config.mask_lr, (15,)).scaled(config.scale)
-        told = self.job.epochs(f"task {task}: masks", schedule.epochs)
+        told = self.job.epochs("learning masks", schedule.epochs)
         draw = self.job.numpy(_PHASE, task)
         share = work.train_masks(data, schedule, draw, told)
         return work.state(work.accuracy(data), share)

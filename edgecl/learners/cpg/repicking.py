@@ -30,6 +30,6 @@ def repick(job: Job, before: State, task: int, data: TaskData, config: Config) -
             without += 1
         return without < config.patience
 
-    told = job.epochs(f"task {task}: picking again", schedule.epochs, after)
+    told = job.epochs("picking again", schedule.epochs, after)
     work.train(data, schedule, job.numpy(_PHASE, task), after_epoch=told)
     return best

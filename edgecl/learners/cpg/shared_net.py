@@ -71,6 +71,7 @@ class SharedNet(Learner):
             return
         data = prepare(_joined(self._seen), self.config, self.seed)
         task, self._seen = len(self.finished) + 1, []
+        self.job.progress = self.progress
         masks.check_task(task)
         self._develop_or_resume(task, data)
         if self._given is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgecl.errors import ConfigError
 from edgecl.learners.parts.networks import resnet, small, sphere, vgg
-from edgecl.learners.parts.networks.base import Network
+from edgecl.learners.parts.networks.base import Network, torch
 
 GROWING = ("vgg16_bn", "cnn", "sphere20", "mlp")
 FIXED = ("resnet18", "resnet50")
@@ -19,6 +19,11 @@ def build(name: str, multiplier: float, shape: tuple[int, ...], draw: Any) -> Ne
 
     multiplier: of the number of weights.   Raises ConfigError where the network does not fit the inputs, or does not grow.
     """
+    with torch.random.fork_rng(devices=[]):  # layers first draw weights globally; they are drawn again
+        return _built(name, multiplier, shape, draw)
+
+
+def _built(name: str, multiplier: float, shape: tuple[int, ...], draw: Any) -> Network:
     if name == "mlp":
         return small.mlp(multiplier, math.prod(shape), draw)
     if len(shape) != 3 or shape[2] != 3:

@@ -15,8 +15,7 @@ def resnet(name: str, draw: Any) -> Network:
         timm = import_module("edgecl.rom.torch_compat").timm
     except ImportError as error:
         raise MissingDependency("ResNets come from timm: pip install 'edgecl[learn]'") from error
-    with torch.random.fork_rng(devices=[]):  # timm draws weights globally; they are drawn again below
-        module = timm.create_model(name, pretrained=False, num_classes=0)
+    module = timm.create_model(name, pretrained=False, num_classes=0)
     draw_weights(module, draw)
     with torch.no_grad():
         for one in module.modules():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 pytest.importorskip("torch", reason="learners with a network need PyTorch: pip install 'edgecl[learn]'")
 
@@ -11,6 +14,13 @@ from edgecl.checks import synthetic
 from edgecl.streams.base import Experience, Samples
 
 SIDE, CLASSES = 16, 3
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As runs of a stream have it: layers this small lose by more."""
+    with threadpool_limits(1):
+        yield
 
 
 def experience(task: int) -> Experience:
