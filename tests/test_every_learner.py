@@ -14,10 +14,8 @@ SMALL = {  # of what would otherwise take long
     "joint": {"iterations": 40},
     "gdumb": {"buffer": 80, "epochs": 8},
     "ranpac": {"projections": 120, "held_out": 50},
-    **{name: {"scale": 0.15} for name in ("packnet", "independent")},
-    "piggyback": {"scale": 0.15, "mask_lr": 1e-3},
-    "cpg": {"scale": 0.15, "levels": (0.5,), "least_train_accuracy": 0.0},
-    "pae": {"scale": 0.15, "levels": (0.5,), "least_train_accuracy": 0.0, "goal": "scratch"},
+    **{name: {"scale": 0.03} for name in ("packnet", "piggyback", "independent")},
+    **{name: {"scale": 0.03, "levels": (0.5,), "least_train_accuracy": 0.0, "goal": "none"} for name in ("cpg", "pae")},
     **{name: {"buffer": 50} for name in ("er", "er_random", "mir", "agem")},
 }
 UNBOUNDED = ("joint", "cpg", "packnet", "piggyback", "pae", "independent")  # keeps the whole stream; a head a task

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,27 +44,25 @@ def run(
 ) -> dict[str, Any]:
     """The record of the row, for `records`: of every cell a value for each seed.
 
-    short: only the first seed, which verifies nothing.   data, rom: for rows that need them.   folder: where runs are kept, so
-    that what was interrupted goes on.   Raises ConfigError where the row needs what is not given.
+    short: only the first seed, with the cells' short options, which verifies nothing.   data, rom: for rows that need them.
+    folder: where runs are kept, so that what was interrupted goes on.   Raises ConfigError where the row needs what is not given.
     """
     if row.needs and data is None:
         raise ConfigError(f"{row.id} needs {row.needs}")
     read: dict[str, tuple[Dataset, dict[str, Any]]] = {}
     cells, seconds, stated = {}, 0.0, dict[str, Any]()
-    for i, cell in enumerate(row.cells):
+    for i, cell in enumerate(_shortened(cell) if short else cell for cell in row.cells):
         chosen = cell.data or str(data)
         if chosen not in read:
             read[chosen] = open_data(chosen, rom=rom if row.needs else None, say=say, progress=progress)
         dataset, stated = read[chosen]
-        seeds = cell.seeds[:SHORT] if short else cell.seeds
-        plan = Plan(
-            (Entry(cell.name, cell.learner, cell.options),), cell.scenario, seeds, scenario_options=cell.scenario_options
-        )
-        result = compare(plan, dataset, workers=workers, folder=folder)
+        entry = Entry(cell.name, cell.learner, {**cell.options, **_places(cell, folder)})
+        plan = Plan((entry,), cell.scenario, cell.seeds, scenario_options=cell.scenario_options)
+        result = compare(plan, dataset, workers=workers, folder=folder, progress=progress)
         told = [figures(one.result) for one in result.runs[cell.name]]
         seconds += sum(one["seconds"] for one in told)
         cells[cell.told] = {
-            "run": replace(cell, seeds=seeds).run,
+            "run": cell.run,
             "settings": settings_digest(cell),
             "values": [one[cell.figure] for one in told],
             "bytes": max(one["bytes"] for one in told),
@@ -79,3 +77,14 @@ def run(
         "seconds": round(seconds, 1),
         "versions": result.conditions["versions"],
     }
+
+
+def _shortened(cell: Cell) -> Cell:
+    return replace(cell, seeds=cell.seeds[:SHORT], options={**cell.options, **cell.short})
+
+
+def _places(cell: Cell, folder: Path | None) -> dict[str, str]:
+    """Where a learner that is long at one experience keeps how far it is: beside the runs."""
+    config = Entry(cell.name, cell.learner, cell.options).config
+    places = [field.name for field in fields(config) if field.metadata.get("place")]
+    return {name: str(folder / name) for name in places} if folder else {}

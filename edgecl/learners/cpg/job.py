@@ -33,7 +33,10 @@ class Job:
         self.progress: Progress = lambda stage, done, total: None
         self._net = config.net if config.net != "auto" else "vgg16_bn" if is_pictures(shape) else "mlp"
         self._networks: dict[float, Network] = {}
-        if config.device == "cuda" and not torch.cuda.is_available():
+        self.device = config.device
+        if config.device == "auto":
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "cuda" and not torch.cuda.is_available():
             raise RuntimeUnavailable("device=cuda was asked for, and PyTorch sees no GPU here; leave it out")
         told = making.told(config)
         parts = json.dumps([kind, list(shape), k, seed, told], sort_keys=True, default=str)
@@ -52,7 +55,7 @@ class Job:
         """The network of that width. Its values are whatever the last phase left there."""
         if multiplier not in self._networks:
             self._networks = {multiplier: self._fresh(multiplier)}  # one at a time: a wide one is large
-            self._networks[multiplier].module.to(self.config.device)
+            self._networks[multiplier].module.to(self.device)
         return self._networks[multiplier]
 
     def _fresh(self, multiplier: float) -> Network:

@@ -46,7 +46,7 @@ class Base:
     ref_select_on_test: bool = False  # decide by test samples, as the published figures do
     angular: tuple[int, ...] = ()  # tasks, counted from 1, with an angular-softmax head
     decay: float = 4e-5  # of shared weights only
-    device: str = "cpu"  # or cuda
+    device: str = "cpu"  # or cuda, or auto: cuda where there is a GPU
     # A folder for the states of a learning, so that it goes on after a kill; "" keeps them in memory. No result depends on it.
     states: str = field(default="", metadata={"place": True})
 
@@ -55,7 +55,7 @@ class Base:
         real("width", self.width, 0, above=True)
         whole("batch", self.batch, 2)
         real("scale", self.scale, 0, above=True)
-        one_of("device", self.device, ("cpu", "cuda"))
+        one_of("device", self.device, ("cpu", "cuda", "auto"))
         one_of("normalise", self.normalise, ("task", "published"))
         real("val_share", self.val_share, 0, 0.9)
         real("decay", self.decay, 0)
