@@ -45,7 +45,8 @@ def run(
     """The record of the row, for `records`: of every cell a value for each seed.
 
     short: only the first seed, with the cells' short options, which verifies nothing.   data, rom: for rows that need them.
-    folder: where runs are kept, so that what was interrupted goes on.   Raises ConfigError where the row needs what is not given.
+    folder: where runs are kept, so that what was interrupted goes on.   Raises ConfigError where the row needs what is not
+    given.
     """
     if row.needs and data is None:
         raise ConfigError(f"{row.id} needs {row.needs}")
