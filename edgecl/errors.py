@@ -13,6 +13,7 @@
     |   `-- RomMismatch          head and ROM do not belong together
     |-- BundleError              bytes that are no acceptable bundle; `reason` says why in one word
     |-- IdentityError            the device's own key cannot be used
+    |-- StateError               the state of a learning under way is missing or damaged
     |-- WorkerLost               a process that was given work died, again and again
     |-- TransferError            a place or peer that bundles cannot be read from or written to
     |   |-- PeerRefused          the peer says no; `reason` says why in one word, where there is one
@@ -136,6 +137,12 @@ class IdentityError(EdgeclError):
     """The device's own key cannot be read, written, or kept to itself."""
 
     exit_code = 8
+
+
+class StateError(EdgeclError):
+    """The state that a phase of a learning starts from is missing, damaged, or of another learning."""
+
+    exit_code = 7
 
 
 class WorkerLost(EdgeclError):

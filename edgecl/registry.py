@@ -45,6 +45,11 @@ LEARNERS: Mapping[str, str] = {
     "ncm": "edgecl.learners.baselines.ncm:Ncm",
     "slda": "edgecl.learners.baselines.slda:Slda",
     "ranpac": "edgecl.learners.baselines.ranpac:Ranpac",
+    "cpg": "edgecl.learners.cpg.cpg:Cpg",
+    "packnet": "edgecl.learners.cpg.packnet:PackNet",
+    "piggyback": "edgecl.learners.cpg.piggyback:Piggyback",
+    "pae": "edgecl.learners.cpg.pae:Pae",
+    "independent": "edgecl.learners.cpg.independent:Independent",
 }
 # The orders that a data set's samples may come in: (dataset, seed, options) -> Stream.
 SCENARIOS: Mapping[str, str] = {

@@ -14,9 +14,11 @@ SMALL = {  # of what would otherwise take long
     "joint": {"iterations": 40},
     "gdumb": {"buffer": 80, "epochs": 8},
     "ranpac": {"projections": 120, "held_out": 50},
+    **{name: {"scale": 0.03} for name in ("packnet", "piggyback", "independent")},
+    **{name: {"scale": 0.03, "levels": (0.5,), "least_train_accuracy": 0.0, "goal": "none"} for name in ("cpg", "pae")},
     **{name: {"buffer": 50} for name in ("er", "er_random", "mir", "agem")},
 }
-UNBOUNDED = ("joint",)  # keeps the whole stream
+UNBOUNDED = ("joint", "cpg", "packnet", "piggyback", "pae", "independent")  # keeps the whole stream; a head a task
 BLIND = ("ncm", "slda")
 
 

@@ -93,11 +93,22 @@ NEEDS = {
     "edgecl.rom.graphs": "MissingDependency",
     "edgecl.rom.baking": "MissingDependency",
     "edgecl.rom.surgery": "torch",
-    **{f"edgecl.heads.parts.{name}": "MissingDependency" for name in ("crossfit", "folded", "paper", "training")},
+    **{f"edgecl.heads.parts.{name}": "MissingDependency" for name in ("crossfit", "folded", "paper", "picking", "training")},
     "edgecl.heads.parts.views": "torch",
     "edgecl.learners.finetune": "MissingDependency",
     **{f"edgecl.learners.parts.{name}": "MissingDependency" for name in ("memory_linear", "memory_torch", "row_optim")},
     "edgecl.learners.parts.nets": "MissingDependency",
+    **{
+        f"edgecl.learners.parts.networks.{name}": "MissingDependency"
+        for name in ("base", "building", "resnet", "small", "sphere", "vgg")
+    },
+    **{
+        f"edgecl.learners.cpg.{name}": "MissingDependency"
+        for name in (
+            *("compacting", "cpg", "data", "goals", "independent", "job", "learning", "packnet", "pae", "piggyback"),
+            *("repicking", "shared_net", "training"),
+        )
+    },
     **{
         f"edgecl.learners.baselines.{name}": "MissingDependency"
         for name in ("networks", "finetune", "joint", "er", "er_random", "mir", "agem", "gdumb", "ensemble")

@@ -7,6 +7,7 @@ A method is a module with two names: `Config`, a frozen dataclass, and the class
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from edgecl.streams.base import Experience
@@ -20,6 +21,8 @@ class Learner(ABC):
     that it draws; the same seed and stream give the same answers.   batch, epochs: how the runner feeds it.
     """
 
+    # Told a stage, what is done of it and the total, by methods that are long at one experience; whoever runs it sets it.
+    progress: Callable[[str, int, int], None] = staticmethod(lambda stage, done, total: None)
     online: ClassVar[bool] = True  # learns from each batch as it comes, so that an experience may be cut anywhere
 
     def __init__(self, shape: tuple[int, ...], k: int, seed: int, config: Any) -> None:

@@ -30,6 +30,12 @@ def config(name: str, options: Mapping[str, Any], where: str = "") -> Any:
         raise ConfigError(f"{where}: {error}") from error
 
 
+def told(settings: Any) -> dict[str, Any]:
+    """A `Config` as plain values, without what no result depends on: fields whose metadata have `place`."""
+    places = {field.name for field in dataclasses.fields(settings) if field.metadata.get("place")}
+    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in places}
+
+
 def make(name: str, shape: tuple[int, ...], k: int, seed: int, settings: Any = None) -> Learner:
     """The learner, new. settings: its `Config`, None: the defaults; the rest as for `Learner`."""
     method = registry.load("learner", registry.LEARNERS, name)

@@ -48,7 +48,7 @@ class Cell:
     """One figure of a row.
 
     data: as `--data` takes it; "" where the person must name it.   figure: of `learners.figures`.   statistic: of the seeds.
-    claim: None where a figure is only reported.
+    claim: None where a figure is only reported.   short: options that the short form has in place of these.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Cell:
     figure: str = "accuracy"
     statistic: str = "mean"
     scenario_options: Mapping[str, Any] = field(default_factory=dict)
+    short: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.statistic not in _STATISTICS:
@@ -72,7 +73,7 @@ class Cell:
         return {
             name: list(value) if name == "seeds" else value
             for name, value in asdict(self).items()
-            if name not in ("name", "claim")
+            if name not in ("name", "claim", "short")
         }
 
     @property

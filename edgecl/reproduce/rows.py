@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgecl.registry import check
-from edgecl.reproduce import competitors, memory_head, ours
+from edgecl.reproduce import competitors, cpg, memory_head, ours
 from edgecl.reproduce.base import Row
 
-ROWS: Mapping[str, Row] = {row.id: row for table in (memory_head, competitors, ours) for row in table.ROWS}
+ROWS: Mapping[str, Row] = {row.id: row for table in (memory_head, competitors, ours, cpg) for row in table.ROWS}
 
 
 def row(id: str) -> Row:

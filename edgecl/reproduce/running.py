@@ -6,11 +6,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from edgecl.errors import ConfigError
+from edgecl.learners import making
 from edgecl.learners.figures import figures
 from edgecl.reproduce.base import Cell, Row
 from edgecl.streaming.comparing import compare
@@ -24,7 +25,7 @@ SHORT = 1  # seeds of the short form
 
 def settings_digest(cell: Cell) -> str:
     """Of all settings, also those at their defaults: a record from before a default changed is of something else."""
-    config = asdict(Entry(cell.name, cell.learner, cell.options).config)
+    config = making.told(Entry(cell.name, cell.learner, cell.options).config)
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -43,27 +44,26 @@ def run(
 ) -> dict[str, Any]:
     """The record of the row, for `records`: of every cell a value for each seed.
 
-    short: only the first seed, which verifies nothing.   data, rom: for rows that need them.   folder: where runs are kept, so
-    that what was interrupted goes on.   Raises ConfigError where the row needs what is not given.
+    short: only the first seed, with the cells' short options, which verifies nothing.   data, rom: for rows that need them.
+    folder: where runs are kept, so that what was interrupted goes on.   Raises ConfigError where the row needs what is not
+    given.
     """
     if row.needs and data is None:
         raise ConfigError(f"{row.id} needs {row.needs}")
     read: dict[str, tuple[Dataset, dict[str, Any]]] = {}
     cells, seconds, stated = {}, 0.0, dict[str, Any]()
-    for i, cell in enumerate(row.cells):
+    for i, cell in enumerate(_shortened(cell) if short else cell for cell in row.cells):
         chosen = cell.data or str(data)
         if chosen not in read:
             read[chosen] = open_data(chosen, rom=rom if row.needs else None, say=say, progress=progress)
         dataset, stated = read[chosen]
-        seeds = cell.seeds[:SHORT] if short else cell.seeds
-        plan = Plan(
-            (Entry(cell.name, cell.learner, cell.options),), cell.scenario, seeds, scenario_options=cell.scenario_options
-        )
-        result = compare(plan, dataset, workers=workers, folder=folder)
+        entry = Entry(cell.name, cell.learner, {**cell.options, **_places(cell, folder)})
+        plan = Plan((entry,), cell.scenario, cell.seeds, scenario_options=cell.scenario_options)
+        result = compare(plan, dataset, workers=workers, folder=folder, progress=progress)
         told = [figures(one.result) for one in result.runs[cell.name]]
         seconds += sum(one["seconds"] for one in told)
         cells[cell.told] = {
-            "run": replace(cell, seeds=seeds).run,
+            "run": cell.run,
             "settings": settings_digest(cell),
             "values": [one[cell.figure] for one in told],
             "bytes": max(one["bytes"] for one in told),
@@ -78,3 +78,14 @@ def run(
         "seconds": round(seconds, 1),
         "versions": result.conditions["versions"],
     }
+
+
+def _shortened(cell: Cell) -> Cell:
+    return replace(cell, seeds=cell.seeds[:SHORT], options={**cell.options, **cell.short})
+
+
+def _places(cell: Cell, folder: Path | None) -> dict[str, str]:
+    """Where a learner that is long at one experience keeps how far it is: beside the runs."""
+    config = Entry(cell.name, cell.learner, cell.options).config
+    places = [field.name for field in fields(config) if field.metadata.get("place")]
+    return {name: str(folder / name) for name in places} if folder else {}

@@ -101,7 +101,7 @@ def compare(
     def within(i: int) -> None:
         progress(STAGE, len(done) * n + i, len(keys) * n)
 
-    for one in _apart(plan, dataset, todo, workers) if workers > 1 else _here(plan, dataset, todo, within):
+    for one in _apart(plan, dataset, todo, workers) if workers > 1 else _here(plan, dataset, todo, within, progress):
         done[one.label, one.seed] = one
         kept.put(keys[one.label, one.seed], one)
         within(0)
@@ -110,25 +110,36 @@ def compare(
     return Comparison(plan, dataset.name, runs, stated)
 
 
-def run_one(plan: Plan, entry: Entry, seed: int, stream: Stream, within: Callable[[int], None] = lambda i: None) -> Run:
+def run_one(
+    plan: Plan,
+    entry: Entry,
+    seed: int,
+    stream: Stream,
+    within: Callable[[int], None] = lambda i: None,
+    progress: Progress | None = None,
+) -> Run:
     """One learner, one seed. One thread for linear algebra, so that the bits do not depend on the machine's cores.
 
-    within: told how many experiences are done.
+    within: told how many experiences are done.   progress: for learners that are long at one experience.
     """
     config = entry.config
     with threadpool_limits(1):
         learner = making.make(entry.learner, stream.shape, len(stream.classes), seed, config)
+        if progress is not None:
+            learner.progress = progress
         told = run(learner, stream, batch=plan.batch, every=plan.every, progress=lambda _, i, n: within(i) if i < n else None)
         regions = answers(learner, stream) if seed == plan.seeds[0] else None
     return Run(entry.label, seed, tuple(e.name for e in stream), told, regions)
 
 
-def _here(plan: Plan, dataset: Dataset, todo: list[tuple[Entry, int]], within: Callable[[int], None]) -> Iterator[Run]:
+def _here(
+    plan: Plan, dataset: Dataset, todo: list[tuple[Entry, int]], within: Callable[[int], None], progress: Progress
+) -> Iterator[Run]:
     streams: dict[int, Stream] = {}
     for entry, seed in todo:
         if seed not in streams:
             streams = {seed: plan.stream(dataset, seed)}
-        yield run_one(plan, entry, seed, streams[seed], within)
+        yield run_one(plan, entry, seed, streams[seed], within, progress)
 
 
 class Host:

@@ -71,7 +71,7 @@ class Plan:
         options = {name: str(value) for name, value in self.scenario_options.items()}
         parts = {
             "learner": entry.learner,
-            "config": dataclasses.asdict(entry.config),
+            "config": making.told(entry.config),
             "seed": seed,
             "data": data,
             "scenario": self.scenario,

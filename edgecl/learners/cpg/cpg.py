@@ -1,0 +1,98 @@
+"""CPG: a task picks older weights, fills free ones, gives back what it does not need; the network grows where it must.
+
+Hung et al., Compacting, Picking and Growing for Unforgetting Continual Learning, NeurIPS 2019. Departures: decisions are by
+held-out samples (`ref_select_on_test`), accuracies are compared as counts (`ref_float32_goal`), picking again must beat the
+chosen level (`ref_repick_baseline`), the width never passes `m_max`, and a missing state is an error.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+
+from edgecl.heads.parts import masks
+from edgecl.learners.cpg import compacting, goals
+from edgecl.learners.cpg.data import TaskData
+from edgecl.learners.cpg.learning import learn
+from edgecl.learners.cpg.repicking import repick
+from edgecl.learners.cpg.settings import Config
+from edgecl.learners.cpg.shared_net import Developed, SharedNet
+from edgecl.learners.cpg.state import State
+
+__all__ = ["Config", "Cpg"]
+
+
+class Cpg(SharedNet):
+    """Phases A, B and C with growth in between; each is kept when it is done."""
+
+    kind: ClassVar[str] = "cpg"
+    config: Config
+
+    def _develop(self, task: int, data: TaskData) -> Developed:
+        goal = goals.goal_of(self.job, task, data, self.config)
+        learned_name, learned = self._learn_until_wide_enough(task, data, goal)
+        at_cap = not self._meets(learned.accuracy, goal)
+        records, names = {0.0: learned.accuracy}, {0.0: learned_name}
+        owns = learned.own(task) > 0
+        if owns:
+            self._compact(task, data, at_cap, records, names)
+        level = masks.choose_level({level: self._seen_as(value) for level, value in records.items()}, goal, at_cap)
+        state = State.of(self.job.states.get(names[level]))
+        if task > 1 and owns and self.config.repick and self.config.picks:
+            name = f"{task:03d}-C"
+            state = self.job.phase(name, names[level], lambda before: repick(self.job, before, task, data, self.config))
+        picks = {name: masks.picked(scores) for name, scores in state.scores.items()}
+        return Developed(state, picks, {}, goal, level, records)
+
+    def _learn_until_wide_enough(self, task: int, data: TaskData, goal: float) -> tuple[str, State]:
+        """Phase A, each attempt from the state after the task before; the last one counts."""
+        config = self.config
+        multiplier = self.state.multiplier
+        while True:
+            name, wide = f"{task:03d}-A-{multiplier:g}", multiplier
+            state = self.job.phase(
+                name,
+                self.before(task),
+                lambda before, wide=wide: learn(  # type: ignore[misc]
+                    self.job, before, task, data, wide, config.learning, picks=config.picks
+                ),
+            )
+            reached = state.train_accuracy > config.least_train_accuracy and self._meets(state.accuracy, goal)
+            if reached or multiplier >= config.m_max:
+                return name, state
+            multiplier = min(multiplier + config.grow, config.m_max)
+
+    def _compact(self, task: int, data: TaskData, at_cap: bool, records: dict[float, float], names: dict[float, str]) -> None:
+        """Phase B: adds to `records` and `names` what each level reached, as long as the task stays learned."""
+        config = self.config
+        must = masks.must_free(task, max(config.tasks, task))
+        for start, end in pairwise((0.0, *config.levels)):
+            if at_cap and start >= must:
+                return
+            names[end] = f"{task:03d}-B-{end:g}"
+            state = self.job.phase(
+                names[end],
+                names[start],
+                lambda before, start=start, end=end: compacting.to_level(  # type: ignore[misc]
+                    self.job, before, task, data, config, start, end
+                ),
+            )
+            if state.train_accuracy <= config.least_train_accuracy:
+                return
+            records[end] = state.accuracy
+
+    def _meets(self, accuracy: float, goal: float) -> bool:
+        return self._seen_as(accuracy) >= goal
+
+    def _seen_as(self, accuracy: float) -> float:
+        return float(np.float32(accuracy)) if self.config.ref_float32_goal else accuracy
+
+    def _phases(self, task: int) -> list[str]:
+        steps = [f"B-{level:g}" for level in self.config.levels]
+        widths, at = [], 1.0
+        while at < self.config.m_max:
+            widths.append(at)
+            at = min(at + self.config.grow, self.config.m_max)
+        return [f"{task:03d}-{step}" for step in (*(f"A-{m:g}" for m in (*widths, at)), *steps, "C")]

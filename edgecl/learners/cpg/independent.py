@@ -1,0 +1,30 @@
+"""Independent networks: one for each task, from scratch. What sharing is held against."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from edgecl.learners.cpg import goals
+from edgecl.learners.cpg.data import TaskData
+from edgecl.learners.cpg.settings import Base
+from edgecl.learners.cpg.shared_net import Developed, SharedNet
+from edgecl.learners.cpg.state import Finished, State
+from edgecl.types import Arrays
+
+Config = Base
+
+
+class Independent(SharedNet):
+    """A network a task, trained as CPG's goal "scratch" is."""
+
+    kind: ClassVar[str] = "independent"
+
+    def _develop(self, task: int, data: TaskData) -> Developed:
+        return Developed(goals.alone(self.job, task, data, self.config), {}, {})
+
+    def _weights(self, own: Finished, shapes: dict[str, tuple[int, ...]]) -> Arrays:
+        return State.of(self.job.states.get(f"{own.number:03d}-scratch")).weights
+
+    def nbytes(self) -> int:
+        weights = sum(w.nbytes for w in self.state.weights.values())
+        return max(len(self.finished), 1) * weights + sum(own.nbytes for own in self.finished)
