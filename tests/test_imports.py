@@ -92,7 +92,7 @@ NEEDS = {
     "edgecl.rom.graphs": "MissingDependency",
     "edgecl.rom.baking": "MissingDependency",
     "edgecl.rom.surgery": "torch",
-    **{f"edgecl.heads.parts.{name}": "MissingDependency" for name in ("crossfit", "folded", "paper", "training")},
+    **{f"edgecl.heads.parts.{name}": "MissingDependency" for name in ("crossfit", "folded", "paper", "picking", "training")},
     "edgecl.heads.parts.views": "torch",
     "edgecl.learners.finetune": "MissingDependency",
     **{f"edgecl.learners.parts.{name}": "MissingDependency" for name in ("memory_linear", "memory_torch", "row_optim")},
