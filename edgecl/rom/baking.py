@@ -56,9 +56,7 @@ def refuse(image: RomImage, plugs: Plugs) -> None:
         )
 
 
-def sites_of(
-    model: Any, nodes: Mapping[str, SocketNode], form: Structure, free: Mapping[str, NDArray[np.bool_]]
-) -> Sites:
+def sites_of(model: Any, nodes: Mapping[str, SocketNode], form: Structure, free: Mapping[str, NDArray[np.bool_]]) -> Sites:
     """Where each number of a head of this form goes, and what the plain ROM has there. free: `RomImage.free`."""
     sides = dict(form)
     constants = {i.name: i for i in model.graph.initializer}

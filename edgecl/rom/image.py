@@ -75,7 +75,9 @@ class RomImage:
     made_with: Mapping[str, str]
     sockets: tuple[Socket, ...] = ()
     quantised: Mapping[str, Any] = field(default_factory=dict)  # int8: digest of its numbers, calibration, layers kept
-    compacted: Mapping[str, Any] = field(default_factory=dict)  # where places are free: their digest, share, and how it was made
+    compacted: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # where places are free: their digest, share, and how it was made
 
     @classmethod
     def open(cls, folder: str | Path) -> RomImage:
@@ -239,9 +241,7 @@ def write(
     numbers = (quantised or {}).get("digest", "")
     manifest = {
         "format": FORMAT if free else 2,
-        "rom_id": compute_rom_id(
-            backbone, features, preprocess, precision, digest, numbers, declared.get("digest", "")
-        ),
+        "rom_id": compute_rom_id(backbone, features, preprocess, precision, digest, numbers, declared.get("digest", "")),
         "backbone": backbone,
         "features": features,
         "preprocess": preprocess.to_dict(),

@@ -116,6 +116,11 @@ class Plugs:
         return digest.hexdigest()
 
     @property
+    def numbers(self) -> int:
+        """How many numbers there are, and bits of weights beside them."""
+        return sum(int(v.size) for kind, arrays in self.kinds() for v in arrays.values() if kind != "used")
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the values in memory."""
         return sum(int(v.nbytes) for _, arrays in self.kinds() for v in arrays.values())
@@ -133,7 +138,9 @@ class Plugs:
                 c = known[name].channels
                 if kind == "used":  # its other sides, and how many are its own, are known with the weights: `overlay.require`
                     if value.dtype != np.bool_ or value.ndim != 4 or len(value) != c:
-                        raise RomMismatch(f"the used weights of socket '{name}' are {value.dtype} {value.shape}, not bool ({c}, ...)")
+                        raise RomMismatch(
+                            f"the used weights of socket '{name}' are {value.dtype} {value.shape}, not bool ({c}, ...)"
+                        )
                     continue
                 good = _is_kernel(value, c) if kind == "kernel" else value.shape == ((value.size,) if kind == "own" else (c,))
                 if not good:

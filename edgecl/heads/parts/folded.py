@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from edgecl.errors import RomError
+from edgecl.heads.parts.masks import FIRST_SCORE, TAU
+from edgecl.heads.parts.overlays import PICKS
+from edgecl.heads.parts.picking import pick
 from edgecl.rom.image import RomImage
 from edgecl.rom.pytorch import load_network
 from edgecl.rom.sockets import Plugs, Socket, norm_of
@@ -20,12 +23,16 @@ from edgecl.rom.surgery import Tensor, activation, cut, depthwise
 from edgecl.rom.torch_compat import torch
 
 nn = torch.nn
+# Of the rate that shifts learn with: Adam moves a score by 5e-4 a step, as CPG does, and an own weight by a fifth of what it moves
+# a shift by, which are in the same units.
+PACE = {"scores": 0.05, "own": 0.2, "gain": 0.5}
 
 
 class PlugConv(torch.nn.Module):
     """A frozen convolution with its norm folded in, and what is learned behind it.
 
     shift: (C,), starts at 0.   kernel: (C, K, K), starts as the identity; None where only a shift is learned.
+    scores, gain, own: where the convolution's weights are picked, see `learn_weights`.
     """
 
     def __init__(self, conv: torch.nn.Module, socket: Socket, norm: torch.nn.Module | None) -> None:
@@ -43,18 +50,50 @@ class PlugConv(torch.nn.Module):
         self.scale: Tensor
         self.register_buffer("scale", scale)
         self.register_buffer("offset", offset)
-        self.register_buffer("own", own)
+        self.register_buffer("own_bias", own)
         self.shift: Tensor | None = None
         self.kernel: Tensor | None = None
+        self.scores: Tensor | None = None
+        self.gain: Tensor | None = None
+        self.own: Tensor | None = None
+
+    def learn_weights(self, free: Any, device: str) -> None:
+        """Learn which weights are used, how much they count, and weights of its own where the ROM has free places.
+
+        scores: of the weights' shape, all start as picked.   gain: (C,), starts at 0.   own: of the weights' shape, starts at 0, in
+        units of the layer's spread, so that one rate serves all layers; None where nothing is free.
+        """
+        weight = self.conv.weight.detach()
+        del self.conv.weight  # as with the bias: what is set there changes from step to step
+        self.register_buffer("weight", weight)
+        self.scores = torch.full_like(weight, FIRST_SCORE).requires_grad_(True)
+        self.gain = torch.zeros(len(weight), device=device, requires_grad=True)
+        if free.any():
+            places = torch.from_numpy(free).to(device)
+            self.register_buffer("room", places * (weight[~places].std() if bool((~places).any()) else 1.0))
+            self.own = torch.zeros_like(weight).requires_grad_(True)
+
+    def _effective(self) -> Tensor:
+        assert self.scores is not None and self.gain is not None
+        out = pick(self.weight, self.scores)
+        if self.own is not None:
+            out = out + self.own * self.room
+        return out * (1 + self.gain)[:, None, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.scores is not None:
+            assert self.shift is not None
+            self.conv.weight = self._effective()
+            self.conv.bias = self.offset + self.shift if self.own_bias is None else self.offset + self.shift + self.own_bias
+            learned: Tensor = self.conv(x)
+            return learned
         total = self.offset if self.shift is None else self.offset + self.shift
         if self.kernel is None:
-            bias = total if self.own is None else total + self.own
+            bias = total if self.own_bias is None else total + self.own_bias
             self.conv.bias = bias if self.shift is None else bias.detach()
             out: Tensor = self.conv(x)
             return out if self.shift is None else _learned_bias(out, bias)
-        self.conv.bias = self.own
+        self.conv.bias = self.own_bias
         y = self.conv(x)
         if self.kernel.shape[-1] == 1:
             return y * self.kernel.reshape(1, -1, 1, 1) + total.reshape(1, -1, 1, 1)
@@ -69,6 +108,36 @@ class PlugConv(torch.nn.Module):
             kernel[:, side // 2, side // 2] -= 1
             kernel *= self.scale.cpu().numpy()[:, None, None]
         return None if self.shift is None else self.shift.detach().cpu().numpy().copy(), kernel
+
+    def picked(self) -> tuple[Any, Any, Any]:
+        """(gain, used, own) as plugs, for weights that are learned."""
+        assert self.scores is not None and self.gain is not None
+        used = (self.scores.detach() > TAU).cpu().numpy()
+        own = np.zeros(0, np.float32)
+        if self.own is not None:
+            free = self.room.cpu().numpy() != 0
+            raw = (self.own.detach() * self.room / self._divisor()).cpu().numpy()
+            used[free] = raw[free] != 0
+            own = raw[free & used]
+        return self.gain.detach().cpu().numpy().copy(), used, own
+
+    @torch.no_grad()
+    def set_picked(self, gain: Any, used: Any, own: Any) -> None:
+        """The inverse of `picked`."""
+        assert self.scores is not None and self.gain is not None
+        self.gain.copy_(torch.from_numpy(gain))
+        self.scores.copy_(torch.where(torch.from_numpy(used).to(self.scores.device), FIRST_SCORE, -FIRST_SCORE))
+        if self.own is not None:
+            free = self.room.cpu().numpy() != 0
+            raw = np.zeros(used.shape, np.float32)
+            raw[free & used] = own
+            self.own.copy_(
+                torch.from_numpy(raw).to(self.own.device) * self._divisor() / torch.where(self.room == 0, 1, self.room)
+            )
+
+    def _divisor(self) -> Tensor:
+        """What the norm's scale does to a weight; where that is next to nothing, no weight shows."""
+        return torch.where(self.scale.abs() < 1e-12, 1.0, self.scale)[:, None, None, None]
 
     @torch.no_grad()
     def set(self, shift: Any, kernel: Any) -> None:
@@ -124,7 +193,8 @@ class FoldedNetwork:
     """
 
     def __init__(self, image: RomImage, sides: Mapping[str, int], device: str = "cpu", weights: bool = False) -> None:
-        """sides: socket name -> side of the kernel learned there, 0 for a shift alone; in the order of the sockets.
+        """sides: socket name -> side of the kernel learned there, 0 for a shift alone, PICKS for a shift and the convolution's
+        weights; in the order of the sockets.
 
         weights: learn all weights and offsets of all convolutions in place of plugs (full fine-tuning); it is then not cut.
         """
@@ -155,7 +225,9 @@ class FoldedNetwork:
         for name, side in sides.items():
             conv = self.convs[name]
             conv.shift = torch.zeros(conv.socket.channels, device=device, requires_grad=True)
-            if side:
+            if side == PICKS:
+                conv.learn_weights(image.free[name], device)
+            elif side:
                 kernel = torch.zeros(conv.socket.channels, side, side, device=device)
                 kernel[:, side // 2, side // 2] = 1
                 conv.kernel = kernel.requires_grad_(True)
@@ -170,19 +242,30 @@ class FoldedNetwork:
             yield f"shift/{name}", conv.shift
             if conv.kernel is not None:
                 yield f"kernel/{name}", conv.kernel
+            for kind in ("scores", "gain", "own"):
+                if getattr(conv, kind) is not None:
+                    yield f"{kind}/{name}", getattr(conv, kind)
 
     @torch.no_grad()
     def set(self, plugs: Plugs) -> None:
         """Put plugs in place of what has been learned."""
         for name, conv in self.convs.items():
             conv.set(plugs.shift.get(name), plugs.kernel.get(name))
+            if conv.scores is not None:
+                plain = np.zeros(conv.socket.channels, np.float32), np.ones(conv.scores.shape, np.bool_)
+                gain, used = plugs.gain.get(name, plain[0]), plugs.used.get(name, plain[1])
+                conv.set_picked(gain, used, plugs.own.get(name, np.zeros(0, np.float32)))
 
     def plugs(self) -> Plugs:
         """What has been learned so far."""
         found = {name: conv.plug() for name, conv in self.convs.items()}
+        picked = {name: conv.picked() for name, conv in self.convs.items() if conv.scores is not None}
         return Plugs(
             shift={name: shift for name, (shift, _) in found.items() if shift is not None},
             kernel={name: kernel for name, (_, kernel) in found.items() if kernel is not None},
+            gain={name: gain for name, (gain, _, _) in picked.items()},
+            used={name: used for name, (_, used, _) in picked.items() if not used.all()},
+            own={name: own for name, (_, _, own) in picked.items() if own.size},
         )
 
 

@@ -1,0 +1,47 @@
+"""CPG over the ROM: a task as a set of picked ROM weights, and a few weights of its own in places that the ROM left free.
+
+Hung et al., Compacting, Picking and Growing for Unforgetting Continual Learning, NeurIPS 2019. The ROM is the first task. A head
+holds one bit for each weight of the convolutions it acts in, its own weights where the ROM was compacted (`edgecl export
+--free`), and the convolutions' batch norms, which fold into a factor and a shift per channel. A score per weight starts above the
+threshold and learns with the gradient straight through it. We depart in what the scores descend (`parts.crossfit`), in the map
+on top, which is in closed form and also reads the plain features (`parts.plugged`), and in that the norms' statistics stay the
+ROM's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgecl.errors import ConfigError
+from edgecl.heads.base import QUIET, Head, Learned, Session
+from edgecl.heads.parts import plugged
+from edgecl.heads.parts.overlays import PICKS
+from edgecl.heads.parts.plugged import check, plugs, scores, width
+from edgecl.heads.parts.recipe import Recipe, choose
+from edgecl.rom.base import Rom
+from edgecl.types import Task
+
+__all__ = ["Config", "check", "learn", "plugs", "scores", "width"]
+
+
+@dataclass(frozen=True)
+class Config:
+    recipe: str = "default"
+    seed: int = 0
+    false_reject: float = 0.02  # share of a class's own pictures that may be called "unknown class"
+    sockets: str = "deep"  # all, last:N, or deep: the deepest seven tenths
+    epochs: int = 0  # at most; 0: the recipe's own number
+
+    def __post_init__(self) -> None:
+        if self.recipe != "default":
+            raise ConfigError(f"cpg has no recipe '{self.recipe}', only default; the published runs are learners of streams")
+        if not 0 < self.false_reject < 0.5 or self.epochs < 0:
+            raise ConfigError("cpg: false_reject must lie between 0 and 0.5, and epochs must not be negative")
+        Recipe(sockets=self.sockets)
+
+
+def learn(task: Task, rom: Rom, config: Config, previous: Head | None = None, session: Session = QUIET) -> Learned:
+    """Learn picks, own weights and a map; `previous` is ignored, each task starts from the plain ROM."""
+    sides = {socket.name: PICKS for socket in choose(rom.image.sockets, config.sockets)}
+    recipe = Recipe(sockets=config.sockets, epochs=config.epochs)
+    return plugged.learn(task, rom, "cpg", recipe, sides, config.seed, config.false_reject, session)
