@@ -25,7 +25,7 @@ from edgecl.rom.graphs import find, open_graph, set_initializer
 from edgecl.rom.image import RomImage
 from edgecl.rom.ort import OrtRom
 from edgecl.rom.parity import compare
-from edgecl.rom.preprocess import Preprocess, normalise
+from edgecl.rom.preprocess import normalise
 from edgecl.rom.pytorch import PytorchRom, load_network
 from edgecl.rom.sockets import Socket, norm_of
 from edgecl.rom.torch_compat import torch
@@ -150,14 +150,15 @@ def fitted(
         score = np.where(kept, np.abs(new) * size, -1.0)
         np.put_along_axis(kept, np.argsort(score, -1, kind="stable")[..., :gone], False, -1)
         new = _solved(gram, cross, kept)
-    bias = y_mean - np.einsum("grq,gq->gr", new, x_mean).reshape(-1)
+    bias: Doubles = y_mean - np.einsum("grq,gq->gr", new, x_mean).reshape(-1)
     return new.reshape(shape).astype(np.float32), bias, ~kept.reshape(shape)
 
 
 def _solved(gram: Doubles, cross: Doubles, kept: NDArray[np.bool_]) -> Doubles:
     """For each row the least squares over the weights that it keeps; the others are exactly 0."""
     if kept.all():
-        return np.linalg.solve(gram, cross.transpose(0, 2, 1)).transpose(0, 2, 1)
+        whole: Doubles = np.linalg.solve(gram, cross.transpose(0, 2, 1)).transpose(0, 2, 1)
+        return whole
     out = np.zeros(cross.shape)
     for g, r in np.ndindex(*kept.shape[:2]):
         own = np.flatnonzero(kept[g, r])
@@ -192,8 +193,8 @@ def _inputs(conv: Any, x: Any, places: Any) -> Doubles:
         padded = _padded(conv, one[None])
         patches = torch.nn.functional.unfold(padded, k, conv.dilation, 0, conv.stride)[0]
         parts.append(patches[:, where].T)
-    rows = torch.cat(parts).double().numpy()
-    return rows.reshape(len(rows), groups, -1)
+    found: Doubles = torch.cat(parts).double().numpy()
+    return found.reshape(len(found), groups, -1)
 
 
 def _padded(conv: Any, x: Any) -> Any:
@@ -207,16 +208,15 @@ def _padded(conv: Any, x: Any) -> Any:
     return torch.nn.functional.pad(x, [conv.padding[1]] * 2 + [conv.padding[0]] * 2)
 
 
-def written(
-    folder: Path, image: RomImage, made: Compacted, record: Mapping[str, Any], parity: Mapping[str, Any]
-) -> RomImage:
+def written(folder: Path, image: RomImage, made: Compacted, record: Mapping[str, Any], parity: Mapping[str, Any]) -> RomImage:
     """Write a compacted image: the ROM's graph with the new numbers in it."""
     model, weights = open_graph(image)
     for name, node in find(model, weights, image.sockets).items():
         norm = norm_of(node.socket, made.state)
         scale = norm.scale if norm else np.ones(node.socket.channels)
         bias = made.state.get(f"{name}.bias", np.zeros(node.socket.channels)) * scale + (norm.offset if norm else 0)
-        set_initializer(model, node.conv.input[1], (made.state[f"{name}.weight"] * scale[:, None, None, None]).astype(np.float32))
+        folded = made.state[f"{name}.weight"] * scale[:, None, None, None]
+        set_initializer(model, node.conv.input[1], folded.astype(np.float32))
         if len(node.conv.input) > 2 or bias.any():  # a bias of zeros is left out by the exporter
             inputs = [*node.conv.input[:2], f"{name}.compacted.bias"]  # not the old name: equal vectors may share one
             del node.conv.input[:]
@@ -262,7 +262,8 @@ def free(
     """
     require_place(folder)
     if image.precision != "fp32" or image.compacted:
-        raise RomError(f"ROM {image.rom_id[:12]} is {image.precision}{', and compacted' * bool(image.compacted)}; give a plain FP32 image")
+        what = "compacted already" if image.compacted else image.precision
+        raise RomError(f"ROM {image.rom_id[:12]} is {what}; give a plain FP32 image")
     shares(image, share)
     seen = calibrate.calibration(image.preprocess, calibration, PICTURES)
     compared = verify.sample_pictures(image.preprocess, pictures)
@@ -286,8 +287,9 @@ def free(
             tried = round(tried - _STEP, 6)
             if tried <= 0:
                 raise RomError(
-                    f"freeing {_STEP:.0%} of the weights already loses {100 * verdict.loss:.2f} points of joint accuracy, the goal "
-                    f"allows {100 * goal:.2f}. Nothing was written; calibrate with pictures like those it will see (--calibration)"
+                    f"freeing {tried + _STEP:.0%} of the weights already loses {100 * verdict.loss:.2f} points of joint accuracy, "
+                    f"the goal allows {100 * goal:.2f}. Nothing was written; calibrate with pictures like those it will see "
+                    f"(--calibration)"
                 )
         return written(folder, image, made, _record(tried, made, seen, image, goal, verdict), parity.to_dict())
 

@@ -1,6 +1,7 @@
 """Plugs as constants of the ROM's graph: an ONNX file of its own, as fast as the plain one.
 
-A shift becomes part of the convolution's bias, and other weights take the place of the convolution's. A kernel becomes one depthwise convolution behind it, which carries the norm's
+A shift becomes part of the convolution's bias, and other weights take the place of the convolution's. A kernel becomes one
+depthwise convolution behind it, which carries the norm's
 scale and offset, while the convolution gets its raw weights back (see `Sites.laid_out`). Sockets without a plug stay as
 they are, so a head that acts only near the end costs nothing before it.
 

@@ -75,9 +75,7 @@ class RomImage:
     made_with: Mapping[str, str]
     sockets: tuple[Socket, ...] = ()
     quantised: Mapping[str, Any] = field(default_factory=dict)  # int8: digest of its numbers, calibration, layers kept
-    compacted: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # where places are free: their digest, share, and how it was made
+    compacted: Mapping[str, Any] = field(default_factory=dict)  # free places: their digest, share, how it was made
 
     @classmethod
     def open(cls, folder: str | Path) -> RomImage:

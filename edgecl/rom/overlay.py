@@ -15,13 +15,14 @@ from edgecl.errors import RomMismatch
 from edgecl.rom.image import RomImage
 from edgecl.rom.sockets import Plugs
 
+_NONE = np.zeros(0, np.float32)
 Real = TypeVar("Real", np.float32, np.float64)
 
 
 def require(image: RomImage, plugs: Plugs) -> None:
     """Raise RomMismatch unless the plugs' weights have the shapes of this ROM's, and are their own only where it is free."""
     for name in plugs.reweighted:
-        used, own, free = plugs.used.get(name), plugs.own.get(name), image.free.get(name)
+        used, own, free = plugs.used.get(name), plugs.own.get(name, _NONE), image.free.get(name)
         if free is None:
             raise RomMismatch(f"the head changes weights of '{name[:80]}', which ROM {image.rom_id[:12]} does not have")
         if used is not None and used.shape != free.shape:
@@ -29,11 +30,10 @@ def require(image: RomImage, plugs: Plugs) -> None:
                 f"the head picks from weights {used.shape} of '{name}', those of ROM {image.rom_id[:12]} are {free.shape}"
             )
         room = int((free & used).sum()) if used is not None else 0
-        found = 0 if own is None else own.size
-        if found != room:
+        if own.size != room:
             raise RomMismatch(
-                f"the head uses {room:,} free places of '{name}' in ROM {image.rom_id[:12]} and has {found:,} weights for them; "
-                f"it was made for another compacted ROM"
+                f"the head uses {room:,} free places of '{name}' in ROM {image.rom_id[:12]} and has {own.size:,} weights for "
+                f"them; it was made for another compacted ROM"
             )
 
 
@@ -45,12 +45,12 @@ def effective(
     scale: (C,) of the norm that has been folded into `weight`; None where it is as in the weights file.
     """
     out = weight.copy()
-    used, own, gain = plugs.used.get(name), plugs.own.get(name), plugs.gain.get(name)
+    used, own, gain = plugs.used.get(name), plugs.own.get(name, _NONE), plugs.gain.get(name)
     if used is not None:
         out[~used] = 0
-    if own is not None and own.size:
-        values = own if scale is None else own * np.broadcast_to(scale[:, None, None, None], out.shape)[free & used]
-        out[free & used] = values
+        if own.size:
+            places = free & used
+            out[places] = own if scale is None else own * np.broadcast_to(scale[:, None, None, None], out.shape)[places]
     if gain is not None:
         out *= (1 + gain.astype(out.dtype))[:, None, None, None]
     return out

@@ -30,8 +30,8 @@ def structure(sockets: Iterable[Socket], plugs: Plugs) -> Structure:
 class Weights:
     """A convolution whose weights heads change.
 
-    weight: as the graph has it, (C, C_in / groups, k, k).   free: places where a head may have its own.   scale: (C,) of the norm
-    folded into it.
+    weight: as the graph has it, (C, C_in / groups, k, k).   free: places where a head may have its own.   scale: (C,) of the
+    norm folded into it.
     """
 
     weight: Floats

@@ -23,8 +23,8 @@ from edgecl.rom.surgery import Tensor, activation, cut, depthwise
 from edgecl.rom.torch_compat import torch
 
 nn = torch.nn
-# Of the rate that shifts learn with: Adam moves a score by 5e-4 a step, as CPG does, and an own weight by a fifth of what it moves
-# a shift by, which are in the same units.
+# Of the rate that shifts learn with: Adam moves a score by 5e-4 a step, as CPG does, and an own weight by 2e-3 of the spread of
+# its layer's weights.
 PACE = {"scores": 0.05, "own": 0.2, "gain": 0.5}
 
 
@@ -60,8 +60,8 @@ class PlugConv(torch.nn.Module):
     def learn_weights(self, free: Any, device: str) -> None:
         """Learn which weights are used, how much they count, and weights of its own where the ROM has free places.
 
-        scores: of the weights' shape, all start as picked.   gain: (C,), starts at 0.   own: of the weights' shape, starts at 0, in
-        units of the layer's spread, so that one rate serves all layers; None where nothing is free.
+        scores: of the weights' shape, all start as picked.   gain: (C,), starts at 0.   own: of the weights' shape, starts at 0,
+        in units of the layer's spread, so that one rate serves all layers; None where nothing is free.
         """
         weight = self.conv.weight.detach()
         del self.conv.weight  # as with the bias: what is set there changes from step to step
@@ -70,8 +70,20 @@ class PlugConv(torch.nn.Module):
         self.gain = torch.zeros(len(weight), device=device, requires_grad=True)
         if free.any():
             places = torch.from_numpy(free).to(device)
+            self.register_buffer("places", places)
             self.register_buffer("room", places * (weight[~places].std() if bool((~places).any()) else 1.0))
             self.own = torch.zeros_like(weight).requires_grad_(True)
+
+    @torch.no_grad()
+    def thin(self, share: float) -> None:
+        """Keep the largest own weights, `share` of the free places; the others are 0 from now on."""
+        if self.own is not None:
+            size = (self.own * self.room).abs().flatten()
+            count = round(share * int(self.places.sum()))
+            kept = torch.zeros(size.shape, dtype=torch.bool, device=size.device)
+            kept[torch.argsort(size, descending=True, stable=True)[:count]] = True
+            self.room *= kept.reshape(self.room.shape)
+            self.own *= self.room != 0
 
     def _effective(self) -> Tensor:
         assert self.scores is not None and self.gain is not None
@@ -115,7 +127,7 @@ class PlugConv(torch.nn.Module):
         used = (self.scores.detach() > TAU).cpu().numpy()
         own = np.zeros(0, np.float32)
         if self.own is not None:
-            free = self.room.cpu().numpy() != 0
+            free = self.places.cpu().numpy()
             raw = (self.own.detach() * self.room / self._divisor()).cpu().numpy()
             used[free] = raw[free] != 0
             own = raw[free & used]
@@ -123,17 +135,17 @@ class PlugConv(torch.nn.Module):
 
     @torch.no_grad()
     def set_picked(self, gain: Any, used: Any, own: Any) -> None:
-        """The inverse of `picked`."""
+        """The inverse of `picked`. used: None for all but the free places."""
         assert self.scores is not None and self.gain is not None
         self.gain.copy_(torch.from_numpy(gain))
+        if used is None:
+            used = np.ones(self.scores.shape, np.bool_) if self.own is None else ~self.places.cpu().numpy()
         self.scores.copy_(torch.where(torch.from_numpy(used).to(self.scores.device), FIRST_SCORE, -FIRST_SCORE))
         if self.own is not None:
-            free = self.room.cpu().numpy() != 0
             raw = np.zeros(used.shape, np.float32)
-            raw[free & used] = own
-            self.own.copy_(
-                torch.from_numpy(raw).to(self.own.device) * self._divisor() / torch.where(self.room == 0, 1, self.room)
-            )
+            raw[self.places.cpu().numpy() & used] = own
+            unit = torch.where(self.room == 0, 1.0, self.room)
+            self.own.copy_(torch.from_numpy(raw).to(unit.device) * self._divisor() / unit)
 
     def _divisor(self) -> Tensor:
         """What the norm's scale does to a weight; where that is next to nothing, no weight shows."""
@@ -246,15 +258,19 @@ class FoldedNetwork:
                 if getattr(conv, kind) is not None:
                     yield f"{kind}/{name}", getattr(conv, kind)
 
+    def thin(self, share: float) -> None:
+        """Give back own weights, layer by layer: the largest `share` of a layer's free places stays."""
+        for conv in self.convs.values():
+            conv.thin(share)
+
     @torch.no_grad()
     def set(self, plugs: Plugs) -> None:
         """Put plugs in place of what has been learned."""
         for name, conv in self.convs.items():
             conv.set(plugs.shift.get(name), plugs.kernel.get(name))
             if conv.scores is not None:
-                plain = np.zeros(conv.socket.channels, np.float32), np.ones(conv.scores.shape, np.bool_)
-                gain, used = plugs.gain.get(name, plain[0]), plugs.used.get(name, plain[1])
-                conv.set_picked(gain, used, plugs.own.get(name, np.zeros(0, np.float32)))
+                gain = plugs.gain.get(name, np.zeros(conv.socket.channels, np.float32))
+                conv.set_picked(gain, plugs.used.get(name), plugs.own.get(name, np.zeros(0, np.float32)))
 
     def plugs(self) -> Plugs:
         """What has been learned so far."""
@@ -264,7 +280,7 @@ class FoldedNetwork:
             shift={name: shift for name, (shift, _) in found.items() if shift is not None},
             kernel={name: kernel for name, (_, kernel) in found.items() if kernel is not None},
             gain={name: gain for name, (gain, _, _) in picked.items()},
-            used={name: used for name, (_, used, _) in picked.items() if not used.all()},
+            used={name: used for name, (_, used, own) in picked.items() if not used.all() or own.size},
             own={name: own for name, (_, _, own) in picked.items() if own.size},
         )
 

@@ -138,19 +138,23 @@ def _require_room(task: Task, rom: Rom, sides: Mapping[str, int], room: int | No
     """Raise ConfigError when the head would be too large even in its smallest form."""
     if room is None:
         return
-    channels = {s.name: s.channels for s in rom.image.sockets}
-    k = len(task.classes)
-    taken = {name: channels[name] * (side**2 + 2) if side > 0 else 0 for name, side in sides.items()}
-    for name, side in sides.items():
-        if side == PICKS:  # a bit for each weight, and a gain for each channel
-            taken[name] = channels[name] + 2 + masks.packed_bytes(rom.image.free[name].size)
-    needed = k * (2 * rom.width + 6) + sum(100 + channels[name] + 2 + taken[name] for name in sides)
+    k, needed = len(task.classes), smallest(len(task.classes), rom, sides)
     if needed > room:
         raise ConfigError(
             f"'{task.name}': a head of {k} classes with plugs in {len(sides)} sockets takes {needed:,} bytes, {max(0, room):,} "
             f"are left beside anchors and card. Nothing was changed. Allow more, use fewer sockets (--sockets last:10), or "
             f"learn a linear head"
         )
+
+
+def smallest(k: int, rom: Rom, sides: Mapping[str, int]) -> int:
+    """Bytes of a head of k classes in its smallest form, about, without weights of its own."""
+    channels = {s.name: s.channels for s in rom.image.sockets}
+    taken = {name: channels[name] * (side**2 + 2) if side > 0 else 0 for name, side in sides.items()}
+    for name, side in sides.items():
+        if side == PICKS:  # a bit for each weight, and a gain for each channel
+            taken[name] = channels[name] + 2 + masks.packed_bytes(rom.image.free[name].size)
+    return k * (2 * rom.width + 6) + sum(100 + channels[name] + 2 + taken[name] for name in sides)
 
 
 def _mix(plain: Any, plugged: Any, weight: float, temperature: float) -> NDArray[np.float64]:

@@ -130,6 +130,7 @@ def run(
         )
     except OutOfTime:
         raise _too_slow(task, session, session.clock() - started) from None
+    network.thin(recipe.own)
     learning = False  # the looks at what was learned are what the tail is for
     with settled(session.say):
         tried = features(network.upper, views, n)
