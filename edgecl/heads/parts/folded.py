@@ -60,8 +60,8 @@ class PlugConv(torch.nn.Module):
     def learn_weights(self, free: Any, device: str) -> None:
         """Learn which weights are used, how much they count, and weights of its own where the ROM has free places.
 
-        scores: of the weights' shape, all start as picked.   gain: (C,), starts at 0.   own: of the weights' shape, starts at 0,
-        in units of the layer's spread, so that one rate serves all layers; None where nothing is free.
+        scores: of the weights' shape, all start as picked.   gain: (C,), starts at 0.   own: of the weights' shape, starts at
+        0, in units of the layer's spread, so that one rate serves all layers; None where nothing is free.
         """
         weight = self.conv.weight.detach()
         del self.conv.weight  # as with the bias: what is set there changes from step to step
