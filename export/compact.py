@@ -166,7 +166,7 @@ def fitted(
 def _solved(gram: Doubles, cross: Doubles, kept: NDArray[np.bool_]) -> Doubles:
     """For each row the least squares over the weights that it keeps; the others are exactly 0."""
     if kept.all():
-        whole: Doubles = np.linalg.solve(gram, cross.transpose(0, 2, 1)).transpose(0, 2, 1)
+        whole = np.linalg.solve(gram, cross.transpose(0, 2, 1)).transpose(0, 2, 1).astype(np.float64)
         return whole
     out = np.zeros(cross.shape)
     for g, r in np.ndindex(*kept.shape[:2]):
