@@ -298,8 +298,8 @@ def free(
             if tried <= 0:
                 raise RomError(
                     f"freeing {tried + _STEP:.0%} of the weights already loses {100 * verdict.loss:.2f} points of joint "
-                    f"accuracy, the goal allows {100 * goal:.2f}. Nothing was written; calibrate with pictures like those it will "
-                    f"see (--calibration)"
+                    f"accuracy, the goal allows {100 * goal:.2f}. Nothing was written; calibrate with pictures like those it "
+                    f"will see (--calibration)"
                 )
         return written(folder, image, made, _record(tried, made, seen, image, goal, verdict), parity.to_dict())
 

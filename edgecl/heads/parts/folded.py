@@ -258,6 +258,23 @@ class FoldedNetwork:
                 if getattr(conv, kind) is not None:
                     yield f"{kind}/{name}", getattr(conv, kind)
 
+    @property
+    def has_own(self) -> bool:
+        """Whether there are free places that it learns weights for."""
+        return any(conv.own is not None for conv in self.convs.values())
+
+    def own_state(self) -> list[tuple[Tensor, Tensor]]:
+        """What `thin` changes, as a copy."""
+        return [(c.own.detach().clone(), c.room.clone()) for c in self.convs.values() if c.own is not None]
+
+    @torch.no_grad()
+    def set_own_state(self, state: list[tuple[Tensor, Tensor]]) -> None:
+        """Back to that."""
+        for conv, (own, room) in zip((c for c in self.convs.values() if c.own is not None), state, strict=True):
+            assert conv.own is not None
+            conv.own.copy_(own)
+            conv.room.copy_(room)
+
     def thin(self, share: float) -> None:
         """Give back own weights, layer by layer: the largest `share` of a layer's free places stays."""
         for conv in self.convs.values():

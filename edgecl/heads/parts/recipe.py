@@ -39,6 +39,7 @@ class Recipe:
     rate: float = 1e-2
     variants: int = 4
     own: float = 1.0  # share of the ROM's free places that a head may keep weights of its own in
+    goal: float = 0.0  # accuracy on held-out pictures that fewer of them must still meet; 0: none
 
     def __post_init__(self) -> None:
         _count(self.sockets)
