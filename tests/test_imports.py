@@ -88,6 +88,8 @@ NEEDS = {
     "export.calibrate": "onnx",
     "export.precision": "onnx",
     "export.reduce": "MissingDependency",
+    "export.compact": "MissingDependency",
+    "edgecl.heads.parts.compaction": "MissingDependency",
     "edgecl.rom.pytorch": "MissingDependency",
     "edgecl.rom.graphs": "MissingDependency",
     "edgecl.rom.baking": "MissingDependency",
