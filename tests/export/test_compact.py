@@ -115,10 +115,11 @@ def test_half_precision_keeps_the_free_places(compacted: RomImage, tmp_path: Pat
     assert all(np.array_equal(half.free[name], places) for name, places in compacted.free.items())
 
 
-def test_an_unreachable_goal_writes_nothing(tiny_rom: Path, tmp_path: Path) -> None:
+def test_an_unreachable_goal_writes_nothing(tiny_rom: Path, tmp_path: Path, pictures_task: dict) -> None:
     """A goal below what any pruning gives: here, that accuracy must rise by everything."""
+    tasks = next(iter(pictures_task.values())).parent
     with pytest.raises(RomError, match="Nothing was written"):
-        free(RomImage.open(tiny_rom), tmp_path / "rom", 0.1, -1.0)
+        free(RomImage.open(tiny_rom), tmp_path / "rom", 0.1, -1.0, calibration=tasks, labelled=tasks)
     assert not (tmp_path / "rom").exists()
 
 

@@ -44,7 +44,14 @@ def learned(compacted: Rom, task: Task) -> Learned:
     return cpg.learn(task, compacted, cpg.Config(**OPTIONS))
 
 
-@pytest.mark.parametrize("check", heads.CHECKS, ids=lambda check: check.__name__)
+QUICK = (heads.check_survives_bytes, heads.check_refuses_arrays_that_do_not_fit)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [check if check in QUICK else pytest.param(check, marks=pytest.mark.slow) for check in heads.CHECKS + heads.ACCURATE],
+    ids=lambda check: check.__name__,
+)
 def test_a_head_with_own_weights_has_every_manner_of_a_head(compacted: Rom, check: heads.Check) -> None:
     check(cpg, compacted, OPTIONS)
 
