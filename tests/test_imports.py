@@ -89,6 +89,8 @@ NEEDS = {
     "export.precision": "onnx",
     "export.reduce": "MissingDependency",
     "export.compact": "MissingDependency",
+    "export.refit": "torch",
+    "edgecl.heads.parts.learned_bias": "torch",
     "edgecl.heads.parts.compaction": "MissingDependency",
     "edgecl.rom.pytorch": "MissingDependency",
     "edgecl.rom.graphs": "MissingDependency",

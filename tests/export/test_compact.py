@@ -16,7 +16,8 @@ from edgecl.rom.image import FREE, MANIFEST, WEIGHTS, RomImage, weights_digest
 from edgecl.rom.torch_compat import torch
 from export.__main__ import main, points
 from export.calibrate import calibration
-from export.compact import _inputs, compact, fitted, free, shares
+from export.compact import compact, free, shares
+from export.refit import fitted, inputs_at
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_what_a_convolution_reads(conv: torch.nn.Conv2d, size: tuple[int, int]) 
     with torch.no_grad():
         y = conv(x)
         n, c, h, w = y.shape
-        read = _inputs(conv, x, torch.arange(h * w)[None].repeat(n, 1))
+        read = inputs_at(conv, x, torch.arange(h * w)[None].repeat(n, 1))
     weight = conv.weight.detach().double().numpy().reshape(conv.groups, -1, read.shape[2])
     found = np.einsum("sgq,grq->sgr", read, weight).reshape(n, h * w, c).transpose(0, 2, 1).reshape(n, c, h, w)
     np.testing.assert_allclose(found, y.numpy(), atol=1e-5)

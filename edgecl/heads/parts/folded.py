@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgecl.errors import RomError
+from edgecl.heads.parts.learned_bias import learned_bias
 from edgecl.heads.parts.masks import FIRST_SCORE, TAU
 from edgecl.heads.parts.overlays import PICKS
 from edgecl.heads.parts.picking import pick
@@ -104,7 +105,7 @@ class PlugConv(torch.nn.Module):
             bias = total if self.own_bias is None else total + self.own_bias
             self.conv.bias = bias if self.shift is None else bias.detach()
             out: Tensor = self.conv(x)
-            return out if self.shift is None else _learned_bias(out, bias)
+            return out if self.shift is None else learned_bias(out, bias)
         self.conv.bias = self.own_bias
         y = self.conv(x)
         if self.kernel.shape[-1] == 1:
@@ -162,28 +163,6 @@ class PlugConv(torch.nn.Module):
             taps = np.divide(kernel, scale, out=np.zeros_like(kernel), where=np.abs(scale) > 1e-12)
             taps[:, side // 2, side // 2] += 1
             self.kernel.copy_(torch.from_numpy(taps))
-
-
-class _LearnedBias(torch.autograd.Function):
-    """Nothing forward; backward, the gradient of a bias that is in y already, which is the sum over all its places.
-
-    Asked for it, PyTorch's CPU convolution computes the gradient of its frozen weights as well: half the time of a step.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, bias: Tensor) -> Tensor:
-        ctx.mark_dirty(y)  # though nothing changes: activations behind it may work in place, which a view does not allow
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        (gradient,) = gradients
-        return gradient, gradient.sum((0, 2, 3))
-
-
-def _learned_bias(y: Tensor, bias: Tensor) -> Tensor:
-    out: Tensor = _LearnedBias.apply(y, bias)
-    return out
 
 
 class _Act(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""What BB and CLR share: learning plugs within bounds, and scoring with them.
+"""What BB, CLR and CPG share: learning plugs within bounds, and scoring with them.
 
 A head with plugs reads two sets of features: the plain ones, which the mapper needs anyway, and those of the network with
 its plugs. Each has its own closed-form map; the scores are their weighted sum.
