@@ -90,7 +90,7 @@ NEEDS = {
     "export.reduce": "MissingDependency",
     "export.compact": "MissingDependency",
     "export.refit": "torch",
-    "edgecl.heads.parts.learned_bias": "torch",
+    "edgecl.heads.parts.learned_bias": "MissingDependency",
     "edgecl.heads.parts.compaction": "MissingDependency",
     "edgecl.rom.pytorch": "MissingDependency",
     "edgecl.rom.graphs": "MissingDependency",

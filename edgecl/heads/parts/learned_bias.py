@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgecl.rom.surgery import Tensor
-from edgecl.rom.torch_compat import torch
+from edgecl.errors import MissingDependency
+
+try:
+    from edgecl.rom.surgery import Tensor
+    from edgecl.rom.torch_compat import torch
+except ModuleNotFoundError as error:
+    raise MissingDependency("learning inside the ROM needs PyTorch: pip install 'edgecl[learn]'") from error
 
 
 class _LearnedBias(torch.autograd.Function):
