@@ -55,7 +55,7 @@ def shares(image: RomImage, share: float) -> dict[str, float]:
     """Socket -> the share of its weights to be freed, such that `share` of all convolutions' weights is.
 
     Large layers give more: a layer keeps weights in proportion to the sum of its inputs and outputs, not to their product
-    (Erdos-Renyi, as in Evci et al., Rigging the Lottery, ICML 2020). Uniform shares cost several times the accuracy.
+    (Erdos-Renyi, as in Evci et al., Rigging the Lottery, ICML 2020).
     Raises ConfigError where `share` is more than the network can give.
     """
     shapes = {s.name: image.free[s.name].shape for s in image.sockets}
