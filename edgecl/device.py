@@ -122,6 +122,7 @@ class EdgeDevice:
         budget: float | None = None,
         max_bytes: int | None = None,
         resume: bool = False,
+        goal: float | None = None,
         progress: Progress = silent,
     ) -> LearnReport:
         """Learn `task` from a folder per class, a folder with train/ inside, or a CSV; a known name makes a new generation.
@@ -143,6 +144,7 @@ class EdgeDevice:
             budget=budget,
             max_bytes=max_bytes,
             resume=resume,
+            goal=goal,
             notes=files.notes,
             progress=progress,
         )
@@ -249,12 +251,14 @@ class EdgeDevice:
         budget: float | None = None,
         max_bytes: int | None = None,
         resume: bool = False,
+        goal: float | None = None,
         notes: Sequence[str] = (),
         progress: Progress = silent,
     ) -> Fitted:
         """Learn, and leave the bank as it is, from pictures at hand: paths, encoded bytes, PIL images or uint8 arrays.
 
         labels: picture i is of classes[labels[i]].   sockets: for methods with plugs, where they may act: all, last:N or deep.
+        goal: for cpg, the accuracy on held-out pictures that the smallest head shall meet, 0..1.
         budget: seconds, of the whole; max_bytes: of the bundle; both are kept, or refused with ConfigError before the head is
         learned.   resume: go on with a learning that was cut off; to the same bits, as long as pictures and settings are the
         same.
@@ -263,7 +267,7 @@ class EdgeDevice:
         all_labels = _checked_labels(name, pictures, labels, known)
         learning.check_learnable(name, known, all_labels)
         config = learning.settings(
-            method, recipe=recipe, seed=seed, sockets=sockets, false_reject=self.config.class_false_reject
+            method, recipe=recipe, seed=seed, sockets=sockets, goal=goal, false_reject=self.config.class_false_reject
         )
         if (budget is not None and not budget > 0) or (max_bytes is not None and not max_bytes > 0):
             raise ConfigError(f"'{name}': budget and max_bytes must be above 0, got {budget} s and {max_bytes} bytes")

@@ -18,6 +18,7 @@ HEADS: Mapping[str, str] = {
     "linear": "edgecl.heads.linear",
     "bb": "edgecl.heads.bb",
     "clr": "edgecl.heads.clr",
+    "cpg": "edgecl.heads.cpg",
     "memory": "edgecl.heads.memory_head",
 }
 # What can be asked to learn: the head methods, variants of them (method, options), and what chooses among them.

@@ -144,4 +144,6 @@ def _write(folder: Path, image: RomImage, to: str, graph: bytes, record: dict[st
         made_with={**image.made_with, "onnxruntime": str(ort.__version__)},
         sockets=() if to == "int8" else image.sockets,
         quantised=quantised,
+        free={name: places for name, places in image.free.items() if places.any()} if to == "fp16" else None,
+        compacted=image.compacted,
     )

@@ -48,6 +48,15 @@ def tiny_rom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return seal(tmp_path_factory.mktemp("rom") / "tiny", TINY, "random").folder
 
 
+@pytest.fixture(scope="session")
+def tiny_freed(tiny_rom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny ROM compacted: half of its weights are free for heads. Shared by all tests: copy it before you damage it."""
+    from edgecl.rom.image import RomImage
+    from export.compact import free
+
+    return free(RomImage.open(tiny_rom), tmp_path_factory.mktemp("freed") / "tiny", 0.5).folder
+
+
 @pytest.fixture(scope="module")
 def rom(tiny_rom: Path) -> Iterator[Rom]:
     """The tiny ROM, open on the default runtime."""

@@ -15,6 +15,7 @@ from edgecl.rom.opening import open_rom
 OPTIONS = {  # recipes of a method that are checked like methods of their own
     "linear": ({}, {"recipe": "paper", "epochs": 60, "learning_rate": 3e-2}),
     "bb": ({"epochs": 1, "sockets": "last:4"},),
+    "cpg": ({"epochs": 1, "sockets": "last:5"},),
     "clr": ({"epochs": 1, "sockets": "last:5"},),  # the fifth from the end has a 3x3 kernel
 }
 SHORT = {  # an epoch of a long recipe: too little to be right with

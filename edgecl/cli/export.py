@@ -36,6 +36,12 @@ def export(
         Path | None, typer.Option("--gate", help="Folder of tasks, each with train/ and test/, to measure accuracy on.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write it even when the gate does not hold.")] = False,
+    free: Annotated[
+        float | None, typer.Option("--free", help="Compact: the share of the weights to free for heads (cpg), such as 0.5.")
+    ] = None,
+    goal: Annotated[
+        str | None, typer.Option("--goal", help="Of --free: accuracy it may cost, such as 0.5pt; less is freed to keep it.")
+    ] = None,
     target: Annotated[str | None, typer.Option("--target", help="tensorrt: engines of a ROM image that is there.")] = None,
     rom: RomOption = None,
     sm: Annotated[
@@ -48,19 +54,20 @@ def export(
     """Seal a frozen backbone into a ROM image, compared with PyTorch on real pictures before it is written.
 
     Lower precisions are made from FP32 (of the backbone, or of the image given with --rom) and compared with it: features, and
-    the accuracy of heads learned on both. With --target tensorrt, build engines of a ROM image instead; those in the home's
-    cache are what infer and learn find.
+    the accuracy of heads learned on both. --free makes a compacted image, of the backbone or of --rom: part of the weights is
+    freed for heads of the method cpg, the others are fitted anew on --calibration, and --gate measures what it costs. With
+    --target tensorrt, build engines of a ROM image instead; those in the home's cache are what infer and learn find.
     """
     if target is not None:
-        if precision != "fp32" or calibration or gate or force:
+        if precision != "fp32" or calibration or gate or force or free is not None:
             raise ConfigError("engines take the precision of their ROM image; export that with --precision first, then build")
         registry.check("target", TARGETS, target)
         _engines(rom, output or config.home() / "cache" / "sessions", _listed(sm), _listed(sockets))
         return
     if sm or sockets:
         raise ConfigError("--sm and --sockets go with --target tensorrt; without a target, a backbone is sealed")
-    if rom and precision == "fp32":
-        raise ConfigError("--rom goes with --target tensorrt, or with --precision fp16 or int8")
+    if rom and precision == "fp32" and free is None:
+        raise ConfigError("--rom goes with --target tensorrt, with --precision fp16 or int8, or with --free")
     if output is None:
         raise ConfigError("the image needs a folder to lie in: edgecl export -o FOLDER")
     from export.__main__ import run
@@ -76,6 +83,8 @@ def export(
         gate=gate,
         force=force,
         rom=rom,
+        free=free,
+        goal=goal,
     )
 
 

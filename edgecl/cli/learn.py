@@ -40,7 +40,7 @@ def learn(
     ] = "linear",
     recipe: Annotated[str, typer.Option("--recipe", help="default, or paper (as published; needs torch).")] = "default",
     sockets: Annotated[
-        str | None, typer.Option("--sockets", help="Where bb and clr may act: all, last:N or deep (the deepest 7 in 10).")
+        str | None, typer.Option("--sockets", help="Where bb, clr and cpg may act: all, last:N or deep (the deepest 7 in 10).")
     ] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", help="Time it may take, such as 120s or 3m: kept, or refused before work starts.")
@@ -49,6 +49,10 @@ def learn(
         str | None, typer.Option("--max-bytes", help="Size of head, anchors and card, such as 200k: kept, or refused likewise.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a learning that was cut off, to the same bits.")] = False,
+    goal: Annotated[
+        float | None,
+        typer.Option("--goal", help="Of cpg: accuracy on held-out pictures that the smallest head shall meet."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The same seed and pictures give the same head.")] = 0,
     rom: RomOption = None,
     runtime: RuntimeOption = None,
@@ -72,6 +76,7 @@ def learn(
                 budget=None if budget is None else seconds(budget, "--budget"),
                 max_bytes=None if max_bytes is None else int(amount(max_bytes, "--max-bytes")),
                 resume=resume,
+                goal=goal,
                 progress=bar,
             )
         for line in report.warnings:

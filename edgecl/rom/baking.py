@@ -1,6 +1,7 @@
 """Plugs as constants of the ROM's graph: an ONNX file of its own, as fast as the plain one.
 
-A shift becomes part of the convolution's bias. A kernel becomes one depthwise convolution behind it, which carries the norm's
+A shift becomes part of the convolution's bias, and other weights take the place of the convolution's. A kernel becomes one
+depthwise convolution behind it, which carries the norm's
 scale and offset, while the convolution gets its raw weights back (see `Sites.laid_out`). Sockets without a plug stay as
 they are, so a head that acts only near the end costs nothing before it.
 
@@ -13,11 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecl.errors import RuntimeUnavailable
+from edgecl.rom import overlay
 from edgecl.rom.graphs import SocketNode, find, helper, numpy_helper, open_graph
 from edgecl.rom.image import RomImage
-from edgecl.rom.sites import Sites, Structure, structure
+from edgecl.rom.sites import OTHER, Sites, Structure, Weights, structure
 from edgecl.rom.sockets import Plugs
 from edgecl.types import Floats
 
@@ -31,10 +34,11 @@ def bake(image: RomImage, plugs: Plugs) -> bytes:
     plugs.require(image.sockets, image.rom_id)
     refuse(image, plugs)
     model, weights = open_graph(image)
-    used = [s for s in image.sockets if s.name in plugs.shift or s.name in plugs.kernel]
+    overlay.require(image, plugs)
+    used = [s for s in image.sockets if s.name in plugs.shift or s.name in plugs.kernel or s.name in plugs.reweighted]
     nodes = find(model, weights, used)
     form = structure(image.sockets, plugs)
-    sites = sites_of(model, nodes, form)
+    sites = sites_of(model, nodes, form, image.free)
     rewrite(model, nodes, sites, sites.filled(plugs))
     out: bytes = model.SerializeToString()
     return out
@@ -53,20 +57,24 @@ def refuse(image: RomImage, plugs: Plugs) -> None:
         )
 
 
-def sites_of(model: Any, nodes: Mapping[str, SocketNode], form: Structure) -> Sites:
-    """Where each number of a head of this form goes, and what the plain ROM has there."""
+def sites_of(model: Any, nodes: Mapping[str, SocketNode], form: Structure, free: Mapping[str, NDArray[np.bool_]]) -> Sites:
+    """Where each number of a head of this form goes, and what the plain ROM has there. free: `RomImage.free`."""
     sides = dict(form)
     constants = {i.name: i for i in model.graph.initializer}
-    biases, scales = {}, {}
+    biases, scales, weights = {}, {}, {}
     for name, node in nodes.items():
-        if name in sides:
+        scale = node.norm.scale if node.norm else np.ones(node.socket.channels)
+        if sides.get(name) == OTHER:
+            weight = numpy_helper.to_array(constants[node.conv.input[1]]).astype(np.float32)
+            weights[name] = Weights(weight, free[name], scale)
+        if sides.get(name, OTHER) != OTHER:
             biases[name] = node.offset.astype(np.float64)
-            scales[name] = node.norm.scale if node.norm else np.ones(node.socket.channels)
+            scales[name] = scale
         elif len(node.conv.input) > 2:
             biases[name] = numpy_helper.to_array(constants[node.conv.input[2]]).astype(np.float64)
         else:
             biases[name] = np.zeros(node.socket.channels)
-    return Sites.laid_out(form, biases, scales)
+    return Sites.laid_out(form, biases, scales, weights)
 
 
 def rewrite(model: Any, nodes: Mapping[str, SocketNode], sites: Sites, values: Floats) -> None:
@@ -100,6 +108,9 @@ def rewrite(model: Any, nodes: Mapping[str, SocketNode], sites: Sites, values: F
         else:
             bias = _constant(model, f"{name}.plug.bias", sites.part(values, "shift", name), half)
             inputs = [*conv.input[:2], bias]
+            if ("weight", name) in sites.at:
+                weight = sites.part(values, "weight", name).reshape(node.raw_weight.shape)
+                inputs[1] = _constant(model, f"{name}.plug.weight", weight, half)
         del conv.input[:]
         conv.input.extend(inputs)
     graph = model.graph

@@ -9,6 +9,7 @@ from types import TracebackType
 import numpy as np
 
 from edgecl.errors import RomError, RuntimeUnavailable
+from edgecl.rom import overlay
 from edgecl.rom.image import RomImage
 from edgecl.rom.preprocess import normalise
 from edgecl.rom.sockets import Plugs
@@ -23,6 +24,7 @@ class Rom(ABC):
 
     runtime, version, provider: what really runs, for reports ("onnxruntime", "1.20.1", "CPUExecutionProvider").
     mixes: one call of the runtime can give each picture its own plugs; else `features` groups the pictures by their plugs.
+    overlays: it can run heads that change the network's weights, one head per call.
     scrambles: it can run BB's biases in the layout of the reference code.
     session_cache: bytes that may be kept for heads with plugs, where the runtime keeps any.
     threads: of one call, as asked for; 0 leaves it to the runtime. What learns on this ROM keeps to it too.
@@ -32,6 +34,7 @@ class Rom(ABC):
     version: str
     provider: str
     mixes = False
+    overlays = True
     scrambles = False
     session_cache = 512 << 20
     threads = 0
@@ -80,7 +83,7 @@ class Rom(ABC):
         used = {p.key: p for p in plugs if p}
         self._checked(list(used.values()))
         keys = np.array([p.key if p else "" for p in plugs], str)
-        apart = ["", *(key for key, p in used.items() if p.scrambled or not self.mixes)]
+        apart = ["", *(key for key, p in used.items() if p.scrambled or p.reweighted or not self.mixes)]
         groups = [np.flatnonzero(keys == key) for key in apart] + [np.flatnonzero(~np.isin(keys, apart))]
         for group in groups:
             for at in range(0, len(group), BATCH):
@@ -100,6 +103,13 @@ class Rom(ABC):
     def require(self, plugs: Plugs) -> None:
         """Raise RomMismatch or RomError unless the plugs fit this ROM, RuntimeUnavailable if its runtime cannot take them."""
         plugs.require(self.image.sockets, self.rom_id)
+        if plugs.reweighted:
+            overlay.require(self.image, plugs)
+            if not self.overlays:
+                raise RuntimeUnavailable(
+                    f"the runtime '{self.runtime}' ({self.provider}) cannot run heads with weights of their own; use "
+                    f"--runtime onnxruntime, or pytorch"
+                )
         if plugs.scrambled and not self.scrambles:
             raise RuntimeUnavailable(
                 f"scrambled biases depend on the picture's size; the runtime '{self.runtime}' cannot take them, use "

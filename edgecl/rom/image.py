@@ -16,19 +16,21 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecl.errors import ConfigError, RomError, RomTampered
 from edgecl.rom.preprocess import Preprocess
 from edgecl.rom.sockets import Socket
 from edgecl.types import Arrays
 
-FORMAT = 2  # 2 added the sockets and precisions besides fp32; an image of format 1 is read as one without any
+FORMAT = 3  # 2 added the sockets and precisions besides fp32; 3 the free places, and is written only where there are any
 PRECISIONS = ("fp32", "fp16", "int8")
-MANIFEST, GRAPH, WEIGHTS = "manifest.json", "rom.onnx", "weights.safetensors"
+MANIFEST, GRAPH, WEIGHTS, FREE = "manifest.json", "rom.onnx", "weights.safetensors", "free.safetensors"
 _MAX_MANIFEST = 1 << 20
 _MAX_SOCKETS = 5_000
 
@@ -44,14 +46,16 @@ def weights_digest(weights: Arrays) -> str:
 
 
 def compute_rom_id(
-    backbone: str, features: int, preprocess: Preprocess, precision: str, weights: str, quantised: str = ""
+    backbone: str, features: int, preprocess: Preprocess, precision: str, weights: str, quantised: str = "", free: str = ""
 ) -> str:
     """Digest over all that determines the ROM's outputs.
 
     weights: `weights_digest`.   quantised: digest of the quantised graph's numbers, which depend on the pictures that it was
-    calibrated with; "" for precisions that follow from the weights alone.
+    calibrated with; "" for precisions that follow from the weights alone.   free: digest of the free places, which decide what
+    a head's own weights mean; "" where there are none.
     """
     parts = [backbone, features, preprocess.to_dict(), precision, weights, *([quantised] if quantised else [])]
+    parts += [{"free": free}] if free else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -71,6 +75,7 @@ class RomImage:
     made_with: Mapping[str, str]
     sockets: tuple[Socket, ...] = ()
     quantised: Mapping[str, Any] = field(default_factory=dict)  # int8: digest of its numbers, calibration, layers kept
+    compacted: Mapping[str, Any] = field(default_factory=dict)  # free places: their digest, share, how it was made
 
     @classmethod
     def open(cls, folder: str | Path) -> RomImage:
@@ -110,6 +115,7 @@ class RomImage:
                 made_with={str(k): str(v) for k, v in raw["made_with"].items()},
                 sockets=_sockets(raw["sockets"]) if raw["format"] > 1 else (),
                 quantised=dict(raw.get("quantised", {})),
+                compacted=dict(raw.get("compacted", {})) if raw["format"] > 2 else {},
             )
         except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise RomError(f"{path} is no ROM manifest: {type(error).__name__}: {str(error)[:200]}") from error
@@ -123,7 +129,10 @@ class RomImage:
         digest = image.quantised.get("digest", "")
         if not isinstance(digest, str) or bool(digest) != (image.precision == "int8"):
             raise RomError(f"{path} has precision {image.precision} and says otherwise of what was quantised; export again")
-        found = compute_rom_id(image.backbone, image.features, image.preprocess, image.precision, image.weights, digest)
+        free = image.compacted.get("digest", "")
+        if not isinstance(free, str) or bool(free) != (FREE in image.files):
+            raise RomError(f"{path} lists {FREE} and says otherwise of free places, or the reverse; export again")
+        found = compute_rom_id(image.backbone, image.features, image.preprocess, image.precision, image.weights, digest, free)
         if found != image.rom_id:
             raise RomTampered(f"{path} was changed: it names ROM {image.rom_id[:12]} but describes {found[:12]}; export again")
         for name in (GRAPH, WEIGHTS):
@@ -149,6 +158,32 @@ class RomImage:
             raise RomTampered(f"{path} differs from its digest in the manifest: tampered or damaged; export again")
         return data
 
+    @cached_property
+    def free(self) -> Mapping[str, NDArray[np.bool_]]:
+        """Socket -> which of its convolution's weights are free for heads, (C, C_in / groups, k, k); nowhere, for most ROMs.
+
+        Raises RomTampered where the file is not what `rom_id` speaks of, or declares a weight free that the ROM uses.
+        """
+        from safetensors.numpy import load
+
+        weights = load(self.read(WEIGHTS))
+        shapes = {s.name: weights[f"{s.name}.weight"].shape for s in self.sockets if f"{s.name}.weight" in weights}
+        out = {name: np.zeros(shape, np.bool_) for name, shape in shapes.items()}
+        if FREE not in self.files:
+            return out
+        packed = load(self.read(FREE))
+        bad = weights_digest(packed) != self.compacted["digest"] or not set(packed) <= set(out)
+        for name, bits in packed.items() if not bad else ():
+            size = out[name].size
+            if bits.dtype != np.uint8 or bits.shape != (-(-size // 8),):
+                bad = True
+                break
+            out[name] = np.unpackbits(bits, count=size).astype(np.bool_).reshape(out[name].shape)
+            bad = bad or bool(weights[f"{name}.weight"][out[name]].any())
+        if bad:
+            raise RomTampered(f"{self.folder / FREE} declares other places free than ROM {self.rom_id[:12]} has; export again")
+        return out
+
     def verify(self) -> None:
         """Check every file, and that the weights are those `rom_id` speaks of. Raises RomTampered."""
         from safetensors.numpy import load
@@ -158,6 +193,7 @@ class RomImage:
             raise RomTampered(
                 f"{self.folder / WEIGHTS} holds other weights than ROM {self.rom_id[:12]} is made of; export again"
             )
+        _ = self.free
 
 
 def _sockets(raw: Any) -> tuple[Socket, ...]:
@@ -183,18 +219,27 @@ def write(
     made_with: Mapping[str, str],
     sockets: Sequence[Socket] = (),
     quantised: Mapping[str, Any] | None = None,
+    free: Mapping[str, NDArray[np.bool_]] | None = None,
+    compacted: Mapping[str, Any] | None = None,
 ) -> RomImage:
     """Write an image so that `folder` holds all of it or nothing: into a neighbour first, then one rename.
 
+    free: socket -> places of its weights that are free, and zero.   compacted: what the manifest says of how they became so.
     An image already there is kept when it has the same rom_id, and refused otherwise (RomError).
     """
     from safetensors.numpy import save
 
     digest = weights_digest(weights)
     contents = {GRAPH: graph, WEIGHTS: save({k: np.ascontiguousarray(v) for k, v in weights.items()})}
+    declared: dict[str, Any] = {}
+    if free:
+        packed = {name: np.packbits(places.ravel()) for name, places in free.items()}
+        contents[FREE] = save(packed)
+        declared = {**(compacted or {}), "digest": weights_digest(packed)}
+    numbers = (quantised or {}).get("digest", "")
     manifest = {
-        "format": FORMAT,
-        "rom_id": compute_rom_id(backbone, features, preprocess, precision, digest, (quantised or {}).get("digest", "")),
+        "format": FORMAT if free else 2,
+        "rom_id": compute_rom_id(backbone, features, preprocess, precision, digest, numbers, declared.get("digest", "")),
         "backbone": backbone,
         "features": features,
         "preprocess": preprocess.to_dict(),
@@ -205,6 +250,7 @@ def write(
         "made_with": dict(made_with),
         "sockets": [socket.to_dict() for socket in sockets],
         **({"quantised": dict(quantised)} if quantised else {}),
+        **({"compacted": declared} if free else {}),
     }
     if (folder / MANIFEST).exists():
         return _same_or_refuse(folder, str(manifest["rom_id"]))

@@ -110,6 +110,8 @@ class OrtHeads:
     def _on_cuda(self, plugs: list[Plugs], n: int) -> tuple[ort.InferenceSession, Mapping[str, Floats]]:
         from edgecl.rom import socketed
 
+        if plugs[0].reweighted:
+            return self._baked(plugs[0]), {}
         kinds = socketed.needed(plugs)
         key: Hashable = ("session", kinds)
         with self._lock:
@@ -119,6 +121,19 @@ class OrtHeads:
                 session = self._session(graph)
                 self.kept.put(key, session, len(graph) + _BESIDE)
         return session, socketed.pack(self._image.sockets, kinds, plugs, n)
+
+    def _baked(self, plugs: Plugs) -> ort.InferenceSession:
+        """A head with weights of its own is a network of its own: weights cannot differ from picture to picture of a batch."""
+        from edgecl.rom.baking import bake
+
+        key: Hashable = ("baked", plugs.key)
+        with self._lock:
+            session = self.kept.get(key)
+            if session is None:
+                graph = bake(self._image, plugs)
+                session = self._session(graph)
+                self.kept.put(key, session, len(graph) + _BESIDE)
+        return session
 
     # -- both
 

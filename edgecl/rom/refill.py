@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from edgecl.errors import RuntimeUnavailable
 from edgecl.rom.image import GRAPH, RomImage
-from edgecl.rom.sites import Sites, Structure
+from edgecl.rom.sites import Sites, Structure, Weights
 from edgecl.rom.sockets import Plugs
 from edgecl.types import Floats
 
 FORM = 1  # of `to_bytes`
+_KINDS = ("weight", "free", "scale")  # of `Weights`
 _FIRST, _LAST = 1 << 22, 1 << 24  # serial numbers: whole in float32, and far from any weight
 
 
@@ -51,6 +52,8 @@ class Refillable:
 
         arrays: dict[str, NDArray[Any]] = {f"order.{name}": index for name, index in self.order.items()}
         arrays |= {"graph": np.frombuffer(self.graph, np.uint8), "plain": self.sites.plain}
+        for name, one in self.sites.weights.items():
+            arrays |= {f"{kind}.{name}": getattr(one, kind) for kind in _KINDS}
         places = [[kind, name, *self.sites.at[kind, name]] for kind, name in self.sites.at]
         out: bytes = save(arrays, {"at": json.dumps(places)})
         return out
@@ -64,7 +67,8 @@ class Refillable:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         at = {(kind, name): (start, stop) for kind, name, start, stop in json.loads(header["__metadata__"]["at"])}
         order = {key.removeprefix("order."): value for key, value in arrays.items() if key.startswith("order.")}
-        return cls(arrays["graph"].tobytes(), Sites(arrays["plain"], at), order)
+        weights = {name: Weights(*(arrays[f"{part}.{name}"] for part in _KINDS)) for kind, name in at if kind == "weight"}
+        return cls(arrays["graph"].tobytes(), Sites(arrays["plain"], at, weights), order)
 
 
 def refillable(image: RomImage, form: Structure, optimise: Callable[[bytes], bytes]) -> Refillable:
@@ -83,7 +87,7 @@ def refillable(image: RomImage, form: Structure, optimise: Callable[[bytes], byt
 
         model = onnx.load_from_string(widen(image.read(GRAPH)))
     nodes = find(model, weights, image.sockets)
-    sites = sites_of(model, nodes, form)
+    sites = sites_of(model, nodes, form, image.free)
     count = len(sites.plain)
     if count > _LAST - _FIRST:
         raise RuntimeUnavailable(f"{count:,} numbers in the sockets of ROM {image.rom_id[:12]} are too many for this runtime")

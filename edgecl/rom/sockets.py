@@ -5,6 +5,11 @@ gives it (its own bias included) and z = what the plain ROM has there (batchnorm
 
     y[n,c,i,j] = z[n,c,i,j] + shift[c] + sum_uv kernel[c,u,v] * c[n,c,i+u-r,j+v-r]        r = side // 2, zero padding
 
+A head may also change the convolution's weights W themselves (CPG). It uses some of them as they are, none of the others, and
+puts its own into places that the ROM declares free:
+
+    W' = (1 + gain) * (W where used, its own where free and used, else 0)        z = batchnorm or nothing of (W' * x)
+
 So a plug is a difference: zeros are exactly the plain ROM. BB's biases, CLR's kernels and a task's own batch norm all fold
 into this form without loss (`fold`), and no division by a small batch-norm gain occurs. The folded form is what travels.
 """
@@ -75,15 +80,26 @@ class Plugs:
     shift: socket name -> (C,) float32.   kernel: socket name -> (C, K, K) float32, K odd.
     scrambled: socket name -> (C,) float32, before the norm, in the layout of BB's reference code. It depends on the size of
         the picture and folds into nothing: only the PyTorch runtime takes it.
+    gain: socket name -> (C,) float32, by how much more than once the convolution's weights count.
+    used: socket name -> (C, C_in / groups, k, k) bool, which of the weights are used.
+    own: socket name -> (m,) float32, weights in the free places that are used, row by row; in the units of the weights file.
     """
 
     shift: Arrays = field(default_factory=dict)
     kernel: Arrays = field(default_factory=dict)
     scrambled: Arrays = field(default_factory=dict)
+    gain: Arrays = field(default_factory=dict)
+    used: Arrays = field(default_factory=dict)
+    own: Arrays = field(default_factory=dict)
 
     def kinds(self) -> tuple[tuple[str, Arrays], ...]:
-        """(kind, its arrays), for all three."""
-        return ("shift", self.shift), ("kernel", self.kernel), ("scrambled", self.scrambled)
+        """(kind, its arrays), for all of them."""
+        return tuple((kind, getattr(self, kind)) for kind in self.__dataclass_fields__)
+
+    @cached_property
+    def reweighted(self) -> frozenset[str]:
+        """The sockets whose convolution gets other weights."""
+        return frozenset((*self.gain, *self.used, *self.own))
 
     def __bool__(self) -> bool:
         return any(arrays for _, arrays in self.kinds())
@@ -94,10 +110,15 @@ class Plugs:
         digest = hashlib.sha256()
         for kind, arrays in self.kinds():
             for name in sorted(arrays):
-                value = np.ascontiguousarray(arrays[name], np.float32)
+                value = np.ascontiguousarray(arrays[name], np.bool_ if kind == "used" else np.float32)
                 digest.update(f"{kind}|{name}|{value.shape}|".encode())
                 digest.update(value.tobytes())
         return digest.hexdigest()
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers there are, and bits of weights beside them."""
+        return sum(int(v.size) for kind, arrays in self.kinds() for v in arrays.values() if kind != "used")
 
     @property
     def nbytes(self) -> int:
@@ -115,10 +136,18 @@ class Plugs:
                         + ("" if known else ". Export the ROM again to give it sockets")
                     )
                 c = known[name].channels
-                good = _is_kernel(value, c) if kind == "kernel" else value.shape == (c,)
+                if kind == "used":  # its other sides, and how many are its own, are known with the weights: `overlay.require`
+                    if value.dtype != np.bool_ or value.ndim != 4 or len(value) != c:
+                        raise RomMismatch(
+                            f"the used weights of socket '{name}' are {value.dtype} {value.shape}, not bool ({c}, ...)"
+                        )
+                    continue
+                good = _is_kernel(value, c) if kind == "kernel" else value.shape == ((value.size,) if kind == "own" else (c,))
                 if not good:
-                    wanted = f"({c}, K, K), K odd and at most {MAX_SIDE}" if kind == "kernel" else f"({c},)"
+                    wanted = {"kernel": f"({c}, K, K), K odd and at most {MAX_SIDE}", "own": "(m,)"}.get(kind, f"({c},)")
                     raise RomMismatch(f"the {kind} plug of socket '{name}' has shape {value.shape}, it takes {wanted}")
+                if kind == "kernel" and name in self.reweighted:
+                    raise RomMismatch(f"the plugs give socket '{name}' both a kernel and other weights; it takes one of them")
                 if value.dtype.kind != "f" or not float(np.abs(value).max(initial=0)) < LARGEST:
                     raise RomError(f"the {kind} plug of socket '{name}' holds {value.dtype} numbers out of range")
 

@@ -37,6 +37,7 @@ class TrtRom(Rom):
     """TensorRT behind the ROM contract. Threads may share it: they take turns on its stream."""
 
     runtime = "tensorrt"
+    overlays = False
     mixes = True
 
     def __init__(

@@ -21,6 +21,8 @@ from edgecl.files import half_written, write_whole
 from edgecl.rom.image import weights_digest
 from edgecl.types import Arrays
 
+STEPS = 8
+
 
 class Checkpoint:
     """A file that holds the newest state of each stage of one learning."""
@@ -68,9 +70,17 @@ class Checkpoint:
             ) from error
 
 
+def of_step(path: Path, number: int) -> Path:
+    """Where the state of one of at most STEPS learnings of a head that grows lies, beside `path`."""
+    return path.with_name(f"{path.name}.step{number}")
+
+
 def forget(path: Path) -> None:
-    """Remove what a learning has kept at `path`: its state, those of `auto`'s candidates beside it, and half-written ones."""
-    for own in ("", *(f".{method}" for method in registry.HEADS)):
+    """Remove what a learning has kept at `path`: its state, those of `auto`'s candidates and of steps beside it, and
+    half-written ones.
+    """
+    steps = [of_step(path, number).name.removeprefix(path.name) for number in range(STEPS)]
+    for own in ("", *(f".{method}" for method in registry.HEADS), *steps):
         state = path.with_name(path.name + own)
         for left in (state, *half_written(state)):
             with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ import numpy as np
 
 from edgecl.errors import RomError
 from edgecl.heads.parts import checkpoint, discriminant
-from edgecl.heads.parts.folded import FoldedNetwork
+from edgecl.heads.parts.folded import PACE, FoldedNetwork
 from edgecl.heads.parts.views import Views
 from edgecl.rom.surgery import Tensor
 from edgecl.rom.torch_compat import torch
@@ -94,6 +94,7 @@ def learn(
     everyone = np.arange(len(labels)) if rows is None else rows
     names_values = list(network.parameters())
     values = [value for _, value in names_values]
+    paces = [PACE.get(name.partition("/")[0], 1.0) for name, _ in names_values]
     zeros = [torch.zeros_like(v) for v in values]
     state = State(0, 0, values, zeros, [z.clone() for z in zeros], plain.copy(), [v.detach().clone() for v in values], math.inf)
     losses: list[float] = []
@@ -102,7 +103,7 @@ def learn(
     steps = schedule.epochs * -(-len(everyone) // schedule.batch)
     try:
         while state.epoch < schedule.epochs:
-            loss = _epoch(network, views, labels, classes, state, schedule, steps, seed, everyone, tick)
+            loss = _epoch(network, views, labels, classes, state, schedule, steps, seed, everyone, tick, paces)
             if not math.isfinite(loss):
                 raise RomError(f"the features of ROM {network.rom_id[:12]} left the range of numbers while plugs learned there")
             losses.append(loss)
@@ -130,6 +131,7 @@ def _epoch(
     seed: int,
     rows: Ints,
     tick: Callable[[int], None],
+    paces: list[float],
 ) -> float:
     """One pass over the pictures; the state is changed at its end only, so that an interruption leaves a whole epoch."""
     rng = np.random.default_rng([seed, state.epoch])
@@ -166,7 +168,7 @@ def _epoch(
                 newest[part] = features.detach().float().cpu().numpy()
                 total += loss
             step += 1
-            _adam(values, gradients, first, second, step, rate_at(step - 1, steps, schedule.rate))
+            _adam(values, gradients, first, second, step, rate_at(step - 1, steps, schedule.rate), paces)
             tick(len(at))
     except KeyboardInterrupt:
         with torch.no_grad():
@@ -217,9 +219,17 @@ def _restore(arrays: Arrays | None, state: State) -> list[float]:
 
 
 @torch.no_grad()
-def _adam(values: list[Tensor], gradients: Any, first: list[Tensor], second: list[Tensor], step: int, rate: float) -> None:
-    for value, gradient, m, v in zip(values, gradients, first, second, strict=True):
+def _adam(
+    values: list[Tensor],
+    gradients: Any,
+    first: list[Tensor],
+    second: list[Tensor],
+    step: int,
+    rate: float,
+    paces: list[float],
+) -> None:
+    for value, gradient, m, v, pace in zip(values, gradients, first, second, paces, strict=True):
         m.lerp_(gradient, 1 - _BETAS[0])
         v.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
         size = (v / (1 - _BETAS[1] ** step)).sqrt_().add_(_EPS)
-        value.addcdiv_(m, size, value=-rate / (1 - _BETAS[0] ** step))
+        value.addcdiv_(m, size, value=-rate * pace / (1 - _BETAS[0] ** step))

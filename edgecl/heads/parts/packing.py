@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecl.errors import BundleError
+from edgecl.heads.parts import overlays
 from edgecl.rom.sockets import MAX_SIDE, Plugs
 from edgecl.types import Arrays, Floats
 
 FORMS = ("int8", "float16", "float32")
 LARGEST = 6e4  # float16 ends at 65504
+_KINDS = ("shift", "kernel", "scrambled", "gain")
 _MAX_SOCKETS, _MAX_CHANNELS = 5_000, 1 << 16
 
 
@@ -59,13 +61,14 @@ def plug_arrays(plugs: Plugs, form: str) -> tuple[dict[str, NDArray[Any]], dict[
     arrays: dict[str, NDArray[Any]] = {}
     layout: dict[str, Any] = {}
     for kind, plug in plugs.kinds():
-        if not plug:
+        if not plug or kind in overlays.KINDS:
             continue
         layout[kind] = [[name, len(value), value.shape[-1] if kind == "kernel" else 1] for name, value in plug.items()]
         for side in sorted({row[2] for row in layout[kind]}):
             rows = [v.reshape(len(v), -1) for v in plug.values() if (v.shape[-1] if kind == "kernel" else 1) == side]
             arrays |= _store_plugs(kind, side, rows, form)
-    return arrays, layout
+    more, where = overlays.pack(plugs, form)
+    return arrays | more, layout | where
 
 
 def _store_plugs(kind: str, side: int, rows: Sequence[Floats], form: str) -> dict[str, NDArray[Any]]:
@@ -83,8 +86,11 @@ def _store_plugs(kind: str, side: int, rows: Sequence[Floats], form: str) -> dic
 
 def plugs_of(arrays: Arrays, layout: Mapping[str, Any]) -> Plugs:
     """The inverse of `plug_arrays`, for arrays that `check_plugs` has passed."""
-    out: dict[str, dict[str, Floats]] = {"shift": {}, "kernel": {}, "scrambled": {}}
+    out: dict[str, dict[str, Floats]] = {kind: {} for kind in _KINDS}
+    used, own = overlays.unpack(arrays, layout)
     for kind, entries in layout.items():
+        if kind in overlays.KINDS:
+            continue
         for side in sorted({side for _, _, side in entries}):
             mine = [(name, channels) for name, channels, s in entries if s == side]
             counts, name = [channels for _, channels in mine], f"{kind}{side}"
@@ -97,15 +103,17 @@ def plugs_of(arrays: Arrays, layout: Mapping[str, Any]) -> Plugs:
             for (socket, channels), part in zip(mine, np.split(rows, np.cumsum(counts)[:-1]), strict=True):
                 shaped = part.reshape(channels, side, side) if kind == "kernel" else part[:, 0]
                 out[kind][socket] = np.ascontiguousarray(shaped)
-    return Plugs(**out)
+    return Plugs(**out, used=used, own=own)
 
 
 def check_plugs(arrays: Arrays, layout: Any) -> set[str]:
     """Raise BundleError unless `layout` (untrusted) describes plugs in `arrays`; returns the names of their arrays."""
-    if not isinstance(layout, Mapping) or not set(layout) <= {"shift", "kernel", "scrambled"}:
-        raise BundleError("the head's plugs are described by no table of shift, kernel and scrambled")
-    used: set[str] = set()
+    if not isinstance(layout, Mapping) or not set(layout) <= {*_KINDS, *overlays.KINDS}:
+        raise BundleError(f"the head's plugs are described by no table of {', '.join((*_KINDS, *overlays.KINDS))}")
+    used = overlays.check(arrays, layout)
     for kind, entries in layout.items():
+        if kind in overlays.KINDS:
+            continue
         if not isinstance(entries, list) or not 0 < len(entries) <= _MAX_SOCKETS or not all(map(_is_entry, entries)):
             raise BundleError(f"the head's {kind} plugs must be a list of [socket, channels, side]")
         if len({e[0] for e in entries}) != len(entries) or (kind != "kernel" and any(e[2] != 1 for e in entries)):

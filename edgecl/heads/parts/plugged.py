@@ -1,4 +1,4 @@
-"""What BB and CLR share: learning plugs within bounds, and scoring with them.
+"""What BB, CLR and CPG share: learning plugs within bounds, and scoring with them.
 
 A head with plugs reads two sets of features: the plain ones, which the mapper needs anyway, and those of the network with
 its plugs. Each has its own closed-form map; the scores are their weighted sum.
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from edgecl.errors import BundleError, ConfigError, MissingDependency
 from edgecl.heads.base import Head, Learned, Session, lead
-from edgecl.heads.parts import discriminant, packing
+from edgecl.heads.parts import discriminant, masks, packing
+from edgecl.heads.parts.overlays import PICKS
 from edgecl.heads.parts.recipe import Recipe, hold_out, read_pixels
 from edgecl.heads.parts.settled import settled
 from edgecl.rom.base import Rom
@@ -47,7 +48,9 @@ def learn(
     false_reject: float,
     session: Session,
 ) -> Learned:
-    """Learn plugs at the sockets in `sides` (name -> side of the kernel, 0 for a shift alone) and the maps on top.
+    """Learn plugs at the sockets in `sides` and the maps on top.
+
+    sides: name -> side of the kernel; 0 for a shift alone, PICKS for a shift and the convolution's weights.
 
     Raises ConfigError before the work starts when it would take longer than the session's budget.
     """
@@ -124,7 +127,7 @@ def _head(
         "linear_validation_accuracy": round(float((on_plain.held_out[scored].argmax(1) == y[scored]).mean()), 4),
         "weight_of_plugged_map": weight,
         "temperature": round(temperature, 3),
-        "plugs": {"sockets": len(sides), "numbers": plugs.nbytes // 4, "form": form, "mean_score_change": round(moved, 5)},
+        "plugs": {"sockets": len(sides), "numbers": plugs.numbers, "form": form, "mean_score_change": round(moved, 5)},
         "map": {"form": map_form, "mean_score_change": round(map_moved, 5)},
         **trained.report,
     }
@@ -135,17 +138,23 @@ def _require_room(task: Task, rom: Rom, sides: Mapping[str, int], room: int | No
     """Raise ConfigError when the head would be too large even in its smallest form."""
     if room is None:
         return
-    channels = {s.name: s.channels for s in rom.image.sockets}
-    k = len(task.classes)
-    needed = k * (2 * rom.width + 6) + sum(
-        100 + channels[name] + 2 + (channels[name] * (side**2 + 2) if side else 0) for name, side in sides.items()
-    )
+    k, needed = len(task.classes), smallest(len(task.classes), rom, sides)
     if needed > room:
         raise ConfigError(
             f"'{task.name}': a head of {k} classes with plugs in {len(sides)} sockets takes {needed:,} bytes, {max(0, room):,} "
             f"are left beside anchors and card. Nothing was changed. Allow more, use fewer sockets (--sockets last:10), or "
             f"learn a linear head"
         )
+
+
+def smallest(k: int, rom: Rom, sides: Mapping[str, int]) -> int:
+    """Bytes of a head of k classes in its smallest form, about, without weights of its own."""
+    channels = {s.name: s.channels for s in rom.image.sockets}
+    taken = {name: channels[name] * (side**2 + 2) if side > 0 else 0 for name, side in sides.items()}
+    for name, side in sides.items():
+        if side == PICKS:  # a bit for each weight, and a gain for each channel
+            taken[name] = channels[name] + 2 + masks.packed_bytes(rom.image.free[name].size)
+    return k * (2 * rom.width + 6) + sum(100 + channels[name] + 2 + taken[name] for name in sides)
 
 
 def _mix(plain: Any, plugged: Any, weight: float, temperature: float) -> NDArray[np.float64]:

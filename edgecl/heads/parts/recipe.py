@@ -38,10 +38,17 @@ class Recipe:
     batch: int = 32
     rate: float = 1e-2
     variants: int = 4
+    own: float = 1.0  # share of the ROM's free places that a head may keep weights of its own in
+    goal: float = 0.0  # accuracy on held-out pictures that fewer of them must still meet; 0: none
 
     def __post_init__(self) -> None:
         _count(self.sockets)
-        if min(self.seen, self.batch) < 1 or min(self.epochs, self.refresh, self.variants) < 0 or not 0 < self.rate < 1:
+        if (
+            min(self.seen, self.batch) < 1
+            or min(self.epochs, self.refresh, self.variants) < 0
+            or not 0 < self.rate < 1
+            or not 0 <= self.own <= 1
+        ):
             raise ConfigError(f"a setting of the plugs' learning is out of range: {asdict(self)}")
 
     def main_epochs(self, pictures: int) -> int:

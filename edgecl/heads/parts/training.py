@@ -19,6 +19,7 @@ from edgecl.errors import ConfigError, RomError, RuntimeUnavailable
 from edgecl.heads.base import Session
 from edgecl.heads.parts import crossfit
 from edgecl.heads.parts.checkpoint import Checkpoint
+from edgecl.heads.parts.compaction import LEVELS, give_back
 from edgecl.heads.parts.folded import FoldedNetwork
 from edgecl.heads.parts.recipe import MOST_PICTURES, VIEW_BYTES, Recipe
 from edgecl.heads.parts.settled import settled
@@ -80,7 +81,8 @@ def run(
     kept = passes[0] * bytes_each <= VIEW_BYTES
     below = passes[0] if kept else passes[1]  # what is not kept is computed when it is used
     # At the end: four looks at what was learned, one of them by the runtime, and as many fits.
-    tail = 4 * (n * (per_step / 2 + (0 if kept else per_lower)) + per_fit)
+    looks = 4 + (len(LEVELS) if recipe.goal else 0)
+    tail = looks * (n * (per_step / 2 + (0 if kept else per_lower)) + per_fit)
     spent = session.clock() - started
     estimate = spent + below * per_lower + passes[1] * per_step + (epochs + recipe.refresh) * crossfit.FOLDS * per_fit + tail
     session.say(
@@ -132,6 +134,7 @@ def run(
         raise _too_slow(task, session, session.clock() - started) from None
     learning = False  # the looks at what was learned are what the tail is for
     with settled(session.say):
+        compacted = give_back(network, recipe.own, recipe.goal, lambda: features(network.upper, views, n), y, k, held)
         tried = features(network.upper, views, n)
     learning, refreshed = True, 0
     if did == epochs and recipe.refresh:
@@ -162,7 +165,8 @@ def run(
             "seconds": round(session.clock() - started, 1),
             "device": device,
             "torch": TORCH,
-        }
+        },
+        **compacted,
     }
     return Trained(network.plugs(), tried, with_plugs, report)
 
