@@ -18,7 +18,7 @@ from typing import Any
 
 from edgecl.bank.bank import HeadBank
 from edgecl.device import EdgeDevice
-from edgecl.errors import EdgeclError, TransferError
+from edgecl.errors import BankError, EdgeclError, TransferError
 from edgecl.judging import Plugged
 from edgecl.peering import Station, give, inbox
 from edgecl.rom.opening import open_rom
@@ -29,7 +29,7 @@ from edgecl.text import printable
 from edgecl.types import Task
 from firmware_sim import agents, damage, rates
 from firmware_sim.board import Profile
-from firmware_sim.flash import BANK, Flash, PowerCut, cut_in_commit, put_back
+from firmware_sim.flash import BANK, LOG, Flash, PowerCut, cut_in_commit, put_back
 from firmware_sim.foes.attacks import possible
 from firmware_sim.foes.attacks import run as run_attack
 from firmware_sim.foes.foe import Foe
@@ -120,6 +120,7 @@ class Host:
             found = None
         if found is None:
             home = self.home(agent)
+            _tidy(home)
             flash, clock = Flash(home, self.world.flash_bytes(agent)), [EPOCH]
             device = EdgeDevice(
                 home,
@@ -343,6 +344,7 @@ class Host:
         self._off(agent)
         if not (home / BANK).exists():
             return {"knows": {}, "problems": [], "lost": False}
+        _tidy(home)
         damage.corrupt_sector(home, random.Random(seed))
         lost = damage.look(home) is damage.Damage.BANK
         if lost:
@@ -393,3 +395,14 @@ class Host:
         for agent in list(self._running):
             self._off(agent)
         self.rom.close()
+
+
+def _tidy(home: Path) -> None:
+    """Take what is in a log into its file, where nobody has the bank open, as the last one to close it does.
+
+    A process that was killed leaves its logs. They lose nothing, but pages are read from them first: they would hide damage to
+    the file, and shift the steps at which a power cut strikes.
+    """
+    if (home / LOG).exists():
+        with contextlib.suppress(BankError):
+            HeadBank(home / BANK).close()
