@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecl.errors import BundleError, ConfigError, DataError
-from edgecl.heads.base import QUIET, Head, Learned, Session, checked_classes, lead
+from edgecl.heads.base import QUIET, Head, Learned, Session, lead
 from edgecl.heads.parts import discriminant
 from edgecl.heads.parts.described import EASY, drawn, lead_of_most
 from edgecl.heads.parts.key_memory import KeyMemory
 from edgecl.heads.parts.reservoir import Reservoir
 from edgecl.mapping.base import require
+from edgecl.pictures.folders import class_name
 from edgecl.rom.base import Rom
 from edgecl.rom.sockets import Plugs
 from edgecl.space import pack, unit_sqrt, unpack
@@ -78,11 +79,6 @@ class Memory:
         np.add.at(out, np.array(self._keys.owner, np.int64), np.array(self._keys.wins, np.int64))
         return out
 
-    @property
-    def seen(self) -> int:
-        """Pictures learned."""
-        return sum(self._keys.wins)
-
     def observe(self, x: Floats, label: str) -> None:
         """Learn one picture: plain ROM features (d,), and its class, which may be new.
 
@@ -97,13 +93,11 @@ class Memory:
         self._sample.offer(x, number)
 
     def _new(self, label: str) -> int:
-        try:
-            checked_classes([*self.classes, label] if self.classes else [label, f"not {label}"[:200]])
-        except BundleError as error:
-            raise DataError(f"'{label[:60]}' cannot be a class: {error}; use another name") from None
-        self._number[label] = len(self.classes)
-        self.classes += (label,)
-        return self._number[label]
+        name = class_name(label, "the label")
+        if name not in self._number:
+            self._number[name] = len(self.classes)
+            self.classes += (name,)
+        return self._number[name]
 
     @property
     def made_up(self) -> bool:
