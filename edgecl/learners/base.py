@@ -18,7 +18,7 @@ class Learner(ABC):
     """A method under way. A leaf implements `observe` and `predict`, `nbytes`, and of the rest what it needs.
 
     shape: of one input.   k: outputs: classes of the whole stream, also those that have not come yet.   seed: of everything
-    that it draws; the same seed and stream give the same answers.   batch, epochs: how the runner feeds it.
+    that it draws; the same seed and stream give the same answers.
     """
 
     # Told a stage, what is done of it and the total, by methods that are long at one experience; whoever runs it sets it.

@@ -6,6 +6,7 @@ vector along the last axis; one whose gradient is all zero keeps its bits, its m
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +21,9 @@ except ModuleNotFoundError as error:
 Settings = dict[str, Any]  # of a parameter group
 
 
-class Rows(torch.optim.Optimizer):
+class Rows(torch.optim.Optimizer, ABC):
+    """A leaf implements `_direction`."""
+
     def __init__(self, params: Iterable[Any], lr: float, **defaults: Any) -> None:
         if not lr > 0 or defaults["weight_decay"] < 0:
             raise ConfigError(f"lr must be above 0 and weight_decay not below, got {lr} and {defaults['weight_decay']}")
@@ -38,8 +41,9 @@ class Rows(torch.optim.Optimizer):
                     slope = gradient[rows] + group["weight_decay"] * values[rows]
                     values[rows] -= group["lr"] * self._direction(group, self.state[parameter], values, rows, slope)
 
+    @abstractmethod
     def _direction(self, group: Settings, state: dict[str, Tensor], values: Tensor, rows: Tensor, slope: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Where the rows (r,) of values go, (r, n), from their gradients `slope`; a step of length lr."""
 
     def forget(self, parameter: Tensor, rows: Iterable[int]) -> None:
         """Rows (of the parameter with its leading axes joined) that hold something else now: their past says nothing."""
