@@ -87,7 +87,8 @@ class Cpg(SharedNet):
         return self._seen_as(accuracy) >= goal
 
     def _seen_as(self, accuracy: float) -> float:
-        return float(np.float32(accuracy)) if self.config.ref_float32_goal else accuracy
+        """As goals have it: rounded like them, or 30 of 45, 0.66667, would miss a goal of 30 of 45, 0.6667."""
+        return float(np.float32(accuracy)) if self.config.ref_float32_goal else round(accuracy, goals.DECIMALS)
 
     def _phases(self, task: int) -> list[str]:
         steps = [f"B-{level:g}" for level in self.config.levels]

@@ -14,7 +14,7 @@ from edgecl.learners.cpg.training import Work, new_head
 PASSES = 5
 _PHASE = 4
 _FINE_LR = 0.005
-_DECIMALS = 4
+DECIMALS = 4
 
 
 def goal_of(job: Job, task: int, data: TaskData, config: Config) -> float:
@@ -24,9 +24,9 @@ def goal_of(job: Job, task: int, data: TaskData, config: Config) -> float:
     if config.goal == "none":
         return 0.0
     if config.goal == "scratch":
-        return round(alone(job, task, data, config).accuracy, _DECIMALS)
+        return round(alone(job, task, data, config).accuracy, DECIMALS)
     reached = [alone(job, task, data, config, number).accuracy for number in range(PASSES)]
-    return round(max(reached) if config.goal == "fine_max" else sum(reached) / PASSES, _DECIMALS)
+    return round(max(reached) if config.goal == "fine_max" else sum(reached) / PASSES, DECIMALS)
 
 
 def alone(job: Job, task: int, data: TaskData, config: Base, number: int | None = None) -> State:

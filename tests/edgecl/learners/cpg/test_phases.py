@@ -187,6 +187,14 @@ def test_the_goal_is_what_an_independent_network_reaches(tasks: list[Experience]
     assert goals.goal_of(learner.job, 1, data, config) == round(alone.finished[0].accuracy, 4)
 
 
+@pytest.mark.parametrize("right", range(1, 46))
+def test_as_many_right_as_the_goals_network_had_meet_the_goal(right: int) -> None:
+    """Goals are rounded to four decimals, up as often as down."""
+    learner = Cpg(SHAPE, 9, 0, CPG)
+    accuracy, goal = right / 45, round(right / 45, goals.DECIMALS)
+    assert learner._meets(accuracy, goal) and not learner._meets((right - 1) / 45, goal)
+
+
 def test_fine_goals_are_the_mean_and_the_best_of_five(tasks: list[Experience]) -> None:
     config = replace(CPG, goals=(), scale=0.01)
     learner = Cpg(SHAPE, 9, 0, config)
