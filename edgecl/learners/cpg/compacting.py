@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from edgecl.heads.parts import masks
@@ -15,8 +16,12 @@ _PHASE = 2
 
 
 def ramp(config: Config, steps: int) -> tuple[int, int]:
-    """The last step after which a level may prune, and the steps between prunings; steps: of an epoch."""
-    return max(1, round(config.ramp * steps)), max(1, round(config.prune_every * min(config.scale, 1)))
+    """The last step after which a level may prune, and the steps between prunings; steps: of an epoch.
+
+    At least one pruning fits in: a task with few samples would else go through all levels without giving anything back.
+    """
+    last = max(1, round(config.ramp * steps))
+    return last, min(last, max(1, round(config.prune_every * min(config.scale, 1))))
 
 
 def to_level(job: Job, before: State, task: int, data: TaskData, config: Config, start: float, end: float) -> State:
@@ -49,12 +54,14 @@ def at_once(
     own_pool: bool,
     train_private: bool,
     keep_best: bool,
+    decay: float,
 ) -> State:
     """PackNet's: `share` pruned in one go, then epochs for the survivors. own_pool: of the task's own weights.
 
-    keep_best: the epoch with the best accuracy, the first of equals; else the last.
+    keep_best: the epoch with the best accuracy, the first of equals; else the last.   decay: of the survivors.
     """
-    work = Work(job.network(before.multiplier), before, task, job.config, train_private=train_private)
+    config = replace(job.config, decay=decay)
+    work = Work(job.network(before.multiplier), before, task, config, train_private=train_private)
     work.prune(share, own_pool=own_pool)
     work.settle()
     draw = job.numpy(_PHASE, task, round(share * 1000))

@@ -84,6 +84,7 @@ class PackNet(SharedNet):
             own_pool=not study,
             train_private=study or task == 1,
             keep_best=not study,
+            decay=self.config.decay if study else 0.0,
         )
 
     def _phases(self, task: int) -> list[str]:

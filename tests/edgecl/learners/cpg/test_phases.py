@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from edgecl.errors import ConfigError, RuntimeUnavailable, StateError
+from edgecl.heads.parts import masks
 from edgecl.heads.parts.picking import keep_old, keep_own, pick
 from edgecl.learners.cpg import goals, independent, packnet, piggyback
+from edgecl.learners.cpg.compacting import ramp
 from edgecl.learners.cpg.cpg import Config, Cpg
 from edgecl.learners.cpg.data import epoch, prepare
 from edgecl.learners.cpg.independent import Independent
@@ -108,6 +110,14 @@ def test_a_phase_does_not_start_from_nothing() -> None:
         learner.job.phase("002-A-1", "001-done", lambda state: state)
 
 
+def test_every_level_prunes_however_few_steps_there_are() -> None:
+    assert ramp(Config(), 79) == (316, 10)
+    for steps in range(1, 80):
+        last, every = ramp(Config(), steps)
+        done = masks.events(last, every)
+        assert done and masks.rate(done[-1], last, 0.2, 0.3) > 0.29, f"{steps} steps an epoch give nothing back"
+
+
 def test_a_step_is_what_the_straight_through_pick_says(tasks: list[Experience]) -> None:
     """The same three steps with `pick`, autograd and masks."""
     config = replace(CPG, augment=False)
@@ -169,6 +179,17 @@ def test_packnet_prunes_the_share_that_each_form_says(tasks: list[Experience]) -
         assert abs((owner == 1).mean() - 0.5) < 0.02 and (owner == 0).sum() == 0, "the last task is not pruned"
     first, second = (own.private for own in original.finished)
     assert all(first[name].tobytes() == second[name].tobytes() for name in first), "norms move after the first task"
+
+
+def test_nothing_decays_after_pruning_in_the_original_form(tasks: list[Experience]) -> None:
+    """The publication's decay is that of the first task's network alone; in the study's form there is one in both phases."""
+    for form, differs in (("original", False), ("study", True)):
+        learner = PackNet(SHAPE, 9, 0, packnet.Config(**SMALL, form=form, decay=0.0))
+        data = prepare(tasks[0], learner.config, 0)
+        learned = learner._learn(learner.job.start(), 1, data)
+        other = PackNet(SHAPE, 9, 0, packnet.Config(**SMALL, form=form, decay=0.5))
+        pruned, decayed = (one._prune(learned, 1, data, 0.5).weights for one in (learner, other))
+        assert any((pruned[name] != decayed[name]).any() for name in pruned) == differs
 
 
 def test_packnet_keeps_old_answers(tasks: list[Experience]) -> None:
