@@ -17,9 +17,8 @@ from edgecl.learners import making
 from edgecl.learners.cpg.settings import Base
 from edgecl.learners.cpg.state import State
 from edgecl.learners.cpg.states import States
-from edgecl.learners.parts.nets import is_pictures
+from edgecl.learners.parts.networks import building
 from edgecl.learners.parts.networks.base import Network, numbers, torch
-from edgecl.learners.parts.networks.building import build
 
 Progress = Callable[[str, int, int], None]
 Epoch = Callable[[int, float], bool]
@@ -31,7 +30,7 @@ class Job:
     def __init__(self, kind: str, shape: tuple[int, ...], k: int, seed: int, config: Base) -> None:
         self.config, self.shape, self.seed = config, shape, seed
         self.progress: Progress = lambda stage, done, total: None
-        self._net = config.net if config.net != "auto" else "vgg16_bn" if is_pictures(shape) else "mlp"
+        self._net = building.auto(shape) if config.net == "auto" else config.net
         self._networks: dict[float, Network] = {}
         self.device = config.device
         if config.device == "auto":
@@ -59,7 +58,7 @@ class Job:
         return self._networks[multiplier]
 
     def _fresh(self, multiplier: float) -> Network:
-        return build(self._net, self.config.width * multiplier, self.shape, self.torch(round(multiplier * 1000)))
+        return building.build(self._net, self.config.width * multiplier, self.shape, self.torch(round(multiplier * 1000)))
 
     def start(self) -> State:
         """Before the first task: fresh weights, all of them free."""

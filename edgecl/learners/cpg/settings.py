@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from edgecl.errors import ConfigError
 from edgecl.heads.parts.masks import LEVELS, MOST_TASKS
+from edgecl.learners.parts import networks
 from edgecl.learners.parts.settings import flag, one_of, real, whole
 
 GOALS = ("scratch", "fine_avg", "fine_max", "none")
-NETS = ("auto", "vgg16_bn", "cnn", "mlp", "sphere20", "resnet18", "resnet50")
+NETS = ("auto", *networks.GROWING, *networks.FIXED)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Schedule:
 class Base:
     """What all of them have: the network, how samples are read, where states are kept."""
 
-    net: str = "auto"  # vgg16_bn for pictures, mlp for vectors; or one of NETS
+    net: str = "auto"  # vgg16_bn for pictures, cnn for small ones, mlp for vectors; or one of NETS
     width: float = 1.0  # times the network's weights, before it grows
     batch: int = 32
     scale: float = 1.0  # times the published numbers of epochs
@@ -88,6 +89,8 @@ class Config(Base):
             real(name, getattr(self, name), 0, above=True)
         real("mask_lr", self.mask_lr, 0)
         real("m_max", self.m_max, 1)
+        if self.net in networks.FIXED and self.m_max > 1:
+            raise ConfigError(f"{self.net} has one width and cannot grow to {self.m_max:g} times its weights; set m_max=1")
         one_of("goal", self.goal, GOALS)
         for name in ("goals", "levels"):
             for value in getattr(self, name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,14 @@ def network(module: Any, features: int) -> Network:
     """A module, with its maskable weights found."""
     kinds = (nn.Conv2d, nn.Linear)
     return Network(module, tuple(f"{name}.weight" for name, one in module.named_modules() if isinstance(one, kinds)), features)
+
+
+def scaled(width: int, multiplier: float) -> int:
+    """A layer's width in a network of `multiplier` times the weights, rounded down. Raises ConfigError where none is left."""
+    found = int(width * math.sqrt(multiplier))
+    if not found:
+        raise ConfigError(f"at {multiplier:g} times its weights the network has layers without any; make width larger")
+    return found
 
 
 def numbers(values: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import Any
 
-from edgecl.learners.parts.networks.base import Network, draw_weights, network, nn, torch
+from edgecl.learners.parts.networks.base import Network, draw_weights, network, nn, scaled, torch
 
 _CHANNELS, _HIDDEN = (16, 32, 64), 128
 _UNITS = 64
@@ -13,13 +12,13 @@ _UNITS = 64
 
 def cnn(multiplier: float, draw: Any) -> Network:
     """Pictures (n, 3, h, w) to int(128 * sqrt(multiplier)) features: three convolutions of stride 2, one linear layer."""
-    s, before = sqrt(multiplier), 3
+    before = 3
     layers: list[Any] = []
     for channels in _CHANNELS:
-        after = int(channels * s)
+        after = scaled(channels, multiplier)
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
         before = after
-    hidden = int(_HIDDEN * s)
+    hidden = scaled(_HIDDEN, multiplier)
     module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, hidden), nn.ReLU(inplace=True))
     draw_weights(module, draw)
     return network(module, hidden)
@@ -27,7 +26,7 @@ def cnn(multiplier: float, draw: Any) -> Network:
 
 def mlp(multiplier: float, inputs: int, draw: Any) -> Network:
     """Vectors (n, d) to int(64 * sqrt(multiplier)) features by two hidden linear layers."""
-    hidden = int(_UNITS * sqrt(multiplier))
+    hidden = scaled(_UNITS, multiplier)
     module = nn.Sequential(
         nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, hidden), nn.ReLU(inplace=True)
     )

@@ -6,12 +6,11 @@ Liu et al., SphereFace: deep hypersphere embedding for face recognition, CVPR 20
 from __future__ import annotations
 
 import math
-from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from edgecl.learners.parts.networks.base import Network, Tensor, draw_weights, network, nn, torch
+from edgecl.learners.parts.networks.base import Network, Tensor, draw_weights, network, nn, scaled, torch
 from edgecl.types import Floats
 
 _STAGES = ((64, 1), (128, 2), (256, 4), (512, 1))  # channels, residual units
@@ -37,13 +36,13 @@ def _conv(before: int, after: int, stride: int) -> list[Any]:
 
 def sphere20(multiplier: float, side: int, draw: Any) -> Network:
     """Pictures (n, 3, side, side), 112 in the paper's use by CPG, to int(512 * sqrt(multiplier)) features."""
-    s, before = sqrt(multiplier), 3
+    before = 3
     layers: list[Any] = []
     for channels, units in _STAGES:
-        after = int(channels * s)
+        after = scaled(channels, multiplier)
         layers += [*_conv(before, after, 2), *(_Unit(after) for _ in range(units))]
         before, side = after, -(-side // 2)
-    features = int(_FEATURES * s)
+    features = scaled(_FEATURES, multiplier)
     module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * side * side, features))
     draw_weights(module, draw)
     return network(module, features)

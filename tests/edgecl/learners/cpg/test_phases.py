@@ -235,7 +235,8 @@ def test_decisions_leave_test_samples_alone_unless_they_are_asked_for(tasks: lis
 
 
 def test_settings_out_of_range_are_refused(tasks: list[Experience]) -> None:
-    for bad in ({"levels": (0.5, 0.3)}, {"levels": (1.0,)}, {"goal": "best"}, {"m_max": 0.5}, {"tasks": 300}, {"net": "vgg"}):
+    nets = ({"net": "vgg"}, {"net": "resnet18"})  # the second cannot grow
+    for bad in ({"levels": (0.5, 0.3)}, {"levels": (1.0,)}, {"goal": "best"}, {"m_max": 0.5}, {"tasks": 300}, *nets):
         with pytest.raises(ConfigError):
             Config(**bad)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="superclasses"):

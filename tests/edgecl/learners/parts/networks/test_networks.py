@@ -10,8 +10,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="learners with a network need PyTorch: pip install 'edgecl[learn]'")
 
 from edgecl.errors import ConfigError  # noqa: E402
+from edgecl.learners.parts.networks import GROWING  # noqa: E402
 from edgecl.learners.parts.networks.base import linear_head  # noqa: E402
-from edgecl.learners.parts.networks.building import build  # noqa: E402
+from edgecl.learners.parts.networks.building import auto, build  # noqa: E402
 from edgecl.learners.parts.networks.sphere import angular_head, angular_loss, angular_scores  # noqa: E402
 
 SHAPE = (32, 32, 3)
@@ -61,6 +62,21 @@ def test_the_sphere_cnn_has_twenty_layers_and_slopes() -> None:
     assert len(net.layers) == 21, "20 convolutions and the linear layer that gives the features"
     assert all(value.dim() == 1 for value in net.private.values()) and len(net.private) == 21
     assert net.module(torch.zeros(2, 3, 48, 48)).shape == (2, net.features)
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_network_without_weights_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="width larger"):
+        build(name, 1e-9, SHAPE, draw())
+
+
+def test_pictures_too_small_for_a_vgg_are_refused_and_get_another_network() -> None:
+    with pytest.raises(ConfigError, match="32 pixels a side"):
+        build("vgg16_bn", 0.01, (8, 40, 3), draw())
+    assert [auto(shape) for shape in ((32, 32, 3), (31, 40, 3), (5,))] == ["vgg16_bn", "cnn", "mlp"]
+    for side in (1, 31):
+        net = build(auto((side, side, 3)), 1.0, (side, side, 3), draw())
+        assert net.module(torch.zeros(2, 3, side, side)).shape == (2, 128)
 
 
 def test_weights_come_from_the_seed_and_global_draws_are_left_alone() -> None:
