@@ -62,21 +62,20 @@ def prepare(experience: Experience, config: Base, seed: int) -> TaskData:
     Raises EmptyTask for fewer samples than batch norm needs.
     """
     train, by = experience.train, experience.test if config.ref_select_on_test else experience.val
-    rows = np.arange(len(train))
+    rows, classes = np.arange(len(train)), np.unique(train.y)
+    by = by[np.flatnonzero(np.isin(by.y, classes))]  # of a class that it has never seen it cannot be right
     if not len(by):
         held = _held_out(train.y, config.val_share, np.random.default_rng([seed, 5]))
         by, rows = (train[rows[held]], rows[~held]) if held.any() else (train, rows)
     if len(rows) < _LEAST:
         raise EmptyTask(f"the task '{experience.name}' has {len(rows)} samples to learn from; {_LEAST} are the least")
-    classes = np.unique(train.y)
-    keep = np.isin(by.y, classes)  # of a class that it has never seen it cannot be right
     x = np.ascontiguousarray(np.asarray(train.x[rows]))
     mean, scale = _statistics(x, experience.name, config)
     return TaskData(
         x=x,
         y=np.searchsorted(classes, train.y[rows]),
-        by=np.asarray(by.x[np.flatnonzero(keep)]),
-        by_y=np.searchsorted(classes, by.y[keep]),
+        by=np.asarray(by.x[:]),
+        by_y=np.searchsorted(classes, by.y),
         classes=classes,
         mean=mean,
         scale=scale,

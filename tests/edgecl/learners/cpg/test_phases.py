@@ -234,6 +234,11 @@ def test_decisions_leave_test_samples_alone_unless_they_are_asked_for(tasks: lis
     assert (prepare(without, replace(CPG, ref_select_on_test=True), 0).by == tasks[0].test.x).all()
 
 
+def test_validation_samples_of_other_classes_decide_nothing(tasks: list[Experience]) -> None:
+    other = replace(tasks[0], val=tasks[1].val)
+    assert len(prepare(other, CPG, 0).by_y) == 3, "a part of the training samples, as where there are none"
+
+
 def test_settings_out_of_range_are_refused(tasks: list[Experience]) -> None:
     nets = ({"net": "vgg"}, {"net": "resnet18"})  # the second cannot grow
     for bad in ({"levels": (0.5, 0.3)}, {"levels": (1.0,)}, {"goal": "best"}, {"m_max": 0.5}, {"tasks": 300}, *nets):
