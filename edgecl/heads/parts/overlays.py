@@ -8,7 +8,7 @@ What the arrays say of the ROM, how many places are free where, is compared with
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from edgecl.types import Arrays
 
 KINDS = ("used", "own")
 PICKS = -1  # where a kernel's side is expected: the convolution's weights themselves are learned
-_MAX_SOCKETS, _MAX_SIZE = 5_000, 1 << 28
+_MAX_SOCKETS, _MAX_SIZE = 5_000, 1 << 28  # weights, of all sockets together
 
 
 def pack(plugs: Plugs, form: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -66,6 +66,7 @@ def check(arrays: Arrays, layout: Mapping[str, Any]) -> set[str]:
     for kind, sides in (("used", 4), ("own", 1)):
         entries = layout.get(kind, [])
         good = isinstance(entries, list) and len(entries) <= _MAX_SOCKETS and all(_is_entry(e, sides) for e in entries)
+        good = good and sum(math.prod(e[1:]) for e in entries) <= _MAX_SIZE
         if not good or len({e[0] for e in entries}) != len(entries) or (kind in layout and not entries):
             raise BundleError(f"the head's {kind} weights must be a list of [socket, {'shape' if sides > 1 else 'number'}]")
     if "used" in layout:
@@ -73,7 +74,7 @@ def check(arrays: Arrays, layout: Mapping[str, Any]) -> set[str]:
         bits = arrays.get("used")
         if bits is None or bits.dtype != np.uint8 or bits.shape != (size,):
             raise BundleError(f"the head needs an array 'used' of {size:,} uint8, a bit for each weight it picks from")
-        unpack(arrays, {"used": layout["used"]})  # refuses spare bits: one head has one form
+        _check_spare(bits, [math.prod(shape) for _, *shape in layout["used"]])
         found.add("used")
     if "own" in layout:
         count, value, step = sum(m for _, m in layout["own"]), arrays.get("own"), arrays.get("own_step")
@@ -85,6 +86,13 @@ def check(arrays: Arrays, layout: Mapping[str, Any]) -> set[str]:
             raise BundleError(f"the head's 'own_step' must be float16, positive, of shape ({len(layout['own'])},)")
         found |= {"own", "own_step"} & set(arrays)
     return found
+
+
+def _check_spare(bits: NDArray[Any], counts: Sequence[int]) -> None:
+    """Refuse spare bits: one head has one form. Nothing is unpacked here, it takes eight times the room."""
+    ends = np.cumsum([masks.packed_bytes(n) for n in counts]) - 1
+    if (bits[ends] & np.array([0xFF >> (n - 1) % 8 + 1 for n in counts], np.uint8)).any():
+        raise BundleError("the head's 'used' has spare bits that are not 0")
 
 
 def _is_entry(entry: Any, sides: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -56,6 +57,32 @@ def test_a_layout_that_does_not_describe_the_arrays_is_refused(kind: str, entrie
     arrays, layout = pack(PLUGS, "int8")
     with pytest.raises(BundleError):
         check(arrays, {**copy.deepcopy(layout), kind: entries})
+
+
+@pytest.mark.parametrize("n", range(1, 18))
+def test_every_spare_bit_is_refused_and_no_other(n: int) -> None:
+    arrays, layout = pack(Plugs(used={"a": np.ones((n, 1, 1, 1), bool), "b": np.ones((9, 1, 1, 1), bool)}), "int8")
+    for bit in range(8 * len(arrays["used"])):
+        changed = np.unpackbits(arrays["used"])
+        changed[bit] ^= 1
+        spare = n <= bit < 8 * -(-n // 8) or bit >= 8 * -(-n // 8) + 9
+        if spare:
+            with pytest.raises(BundleError, match="spare"):
+                check({"used": np.packbits(changed)}, layout)
+        else:
+            check({"used": np.packbits(changed)}, layout)
+
+
+def test_many_bits_are_checked_without_being_unpacked() -> None:
+    """What a bundle says before anyone knows whether it is for this ROM: eight times its bytes would be a bomb."""
+    layout = {"used": [["a", 1 << 24, 1, 1, 1], ["b", 1 << 24, 1, 1, 1]]}
+    tracemalloc.start()
+    check({"used": np.zeros(1 << 22, np.uint8)}, layout)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 << 20
+    with pytest.raises(BundleError):
+        check({"used": np.zeros(1, np.uint8)}, {"used": [[name, 1 << 28, 1, 1, 1] for name in "ab"]})
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
