@@ -158,20 +158,28 @@ class RomImage:
             raise RomTampered(f"{path} differs from its digest in the manifest: tampered or damaged; export again")
         return data
 
+    def _arrays(self, name: str) -> Arrays:
+        """What a file of arrays holds. Raises RomTampered where it is none: digests of the manifest can be put right."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            return dict(load(self.read(name)))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise RomTampered(f"{self.folder / name} is no file of arrays: {str(error)[:120]}; export again") from error
+
     @cached_property
     def free(self) -> Mapping[str, NDArray[np.bool_]]:
         """Socket -> which of its convolution's weights are free for heads, (C, C_in / groups, k, k); nowhere, for most ROMs.
 
         Raises RomTampered where the file is not what `rom_id` speaks of, or declares a weight free that the ROM uses.
         """
-        from safetensors.numpy import load
-
-        weights = load(self.read(WEIGHTS))
+        weights = self._arrays(WEIGHTS)
         shapes = {s.name: weights[f"{s.name}.weight"].shape for s in self.sockets if f"{s.name}.weight" in weights}
         out = {name: np.zeros(shape, np.bool_) for name, shape in shapes.items()}
         if FREE not in self.files:
             return out
-        packed = load(self.read(FREE))
+        packed = self._arrays(FREE)
         bad = weights_digest(packed) != self.compacted["digest"] or not set(packed) <= set(out)
         for name, bits in packed.items() if not bad else ():
             size = out[name].size
@@ -186,10 +194,9 @@ class RomImage:
 
     def verify(self) -> None:
         """Check every file, and that the weights are those `rom_id` speaks of. Raises RomTampered."""
-        from safetensors.numpy import load
-
-        data = {name: self.read(name) for name in self.files}
-        if weights_digest(load(data[WEIGHTS])) != self.weights:
+        for name in set(self.files) - {WEIGHTS, FREE}:
+            self.read(name)
+        if weights_digest(self._arrays(WEIGHTS)) != self.weights:
             raise RomTampered(
                 f"{self.folder / WEIGHTS} holds other weights than ROM {self.rom_id[:12]} is made of; export again"
             )

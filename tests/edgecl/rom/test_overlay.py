@@ -175,6 +175,25 @@ def test_places_that_the_rom_uses_cannot_be_declared_free(freed: Path, tmp_path:
         image.verify()
 
 
+@pytest.mark.parametrize("name", [FREE, WEIGHTS])
+def test_a_file_that_is_no_arrays_is_tampering(freed: Path, tmp_path: Path, name: str) -> None:
+    """With its digest put right."""
+    import hashlib
+    import shutil
+
+    folder = tmp_path / "rom"
+    shutil.copytree(freed, folder)
+    (folder / name).write_bytes(b"none")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][name] = {"sha256": hashlib.sha256(b"none").hexdigest(), "bytes": 4}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    image = RomImage.open(folder)
+    with pytest.raises(RomTampered, match="no file of arrays"):
+        _ = image.free
+    with pytest.raises(RomTampered, match="no file of arrays"):
+        image.verify()
+
+
 def test_a_free_map_that_is_not_the_ones_own_is_tampering(freed: Path, tmp_path: Path) -> None:
     """A smaller map with its file's digest put right: the manifest's own digest of the places still gives it away."""
     import hashlib
