@@ -161,12 +161,15 @@ def test_growth_keeps_the_leading_corner(learned: Any) -> None:
 
 
 def test_without_learning_picks_it_is_pae_step_for_step(tasks: list[Experience]) -> None:
-    """Phase A with scores that Adam moves by nothing, and PAE, which has no scores."""
+    """Phases with scores that Adam moves by less than a bit, and PAE, which has no scores."""
     same = {"goals": (0.0, 1.0, 0.0), "m_max": 1.5, "repick": False}
-    plain = replace(GROWS, **same, mask_lr=0.0)
+    plain = replace(GROWS, **same, mask_lr=1e-30)
+    assert plain.picks and not PaeConfig().picks
     pae = PaeConfig(**{f: getattr(plain, f) for f in ("net", "width", "batch", "scale", "levels", "tasks")}, **same)
     pae = replace(pae, least_train_accuracy=0.0)
     first, second = teach(new(plain), tasks), teach(new(pae, Pae), tasks)
+    assert first.finished[2].picks and all(bits.all() for bits in first.finished[2].picks.values())
+    assert not second.finished[2].picks
     for layer, weight in first.state.weights.items():
         assert (weight == second.state.weights[layer]).all()
         assert (first.state.owners[layer] == second.state.owners[layer]).all()
