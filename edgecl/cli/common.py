@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgecl import config, registry
+from edgecl.cli.stages import Stages
 from edgecl.errors import ConfigError
 from edgecl.text import printable
 
@@ -99,13 +100,15 @@ def progress_lines(every: float = 0.2) -> Iterator[Callable[[str, int, int], Non
 def progress(every: float = 10.0) -> Iterator[Callable[[str, int, int], None]]:
     """Shows `(stage, done, total)` on stderr: a bar on a terminal, gone when done; elsewhere a line every `every` seconds."""
     if not sys.stderr.isatty():
-        last = time.monotonic()
+        last, stages = time.monotonic(), Stages()
 
         def line(stage: str, done: int, total: int) -> None:
             nonlocal last
-            if time.monotonic() - last >= every:
-                last = time.monotonic()
-                say(f"{stage}: {done} of {total}")
+            now = time.monotonic()
+            stages.tell(stage, done, total, now)
+            if now - last >= every:
+                last = now
+                say(stages.line(now))
 
         yield line
         return
@@ -114,12 +117,12 @@ def progress(every: float = 10.0) -> Iterator[Callable[[str, int, int], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        stages: dict[str, object] = {}
+        bars: dict[str, object] = {}
 
         def report(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = bar.add_task(stage, total=total)
-            bar.update(stages[stage], completed=done, total=total)  # type: ignore[arg-type]
+            if stage not in bars:
+                bars[stage] = bar.add_task(stage, total=total)
+            bar.update(bars[stage], completed=done, total=total)  # type: ignore[arg-type]
 
         yield report
 

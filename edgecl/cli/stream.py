@@ -34,7 +34,9 @@ def run(
     side: Annotated[int | None, typer.Option("--size", min=1, help="Without a ROM: side of the pictures, pixels.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A learner's setting, er.buffer=100, or scenario.NAME=VALUE; may be given often."),
+        typer.Option(
+            "--set", help="A setting of a learner, of all, of the scenario: er.buffer=100, all.width=0.25; may be given often."
+        ),
     ] = None,
     config: Annotated[
         Path | None,

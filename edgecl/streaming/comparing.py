@@ -19,6 +19,7 @@ from edgecl.learners import making
 from edgecl.learners.figures import FIGURES, figures
 from edgecl.learners.running import run
 from edgecl.metrics.intervals import Interval, interval
+from edgecl.options import Text
 from edgecl.streaming.plan import Entry, Plan, data_digest, versions
 from edgecl.streaming.record import Kept, Run, answers, run_of
 from edgecl.streams.base import Dataset, Samples, Stream
@@ -101,6 +102,7 @@ def compare(
     def within(i: int) -> None:
         progress(STAGE, len(done) * n + i, len(keys) * n)
 
+    within(0)  # from here on time is measured
     for one in _apart(plan, dataset, todo, workers) if workers > 1 else _here(plan, dataset, todo, within, progress):
         done[one.label, one.seed] = one
         kept.put(keys[one.label, one.seed], one)
@@ -147,14 +149,20 @@ class Host:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         plan = settings["plan"]
-        entries = tuple(Entry(e["label"], e["learner"], e["options"]) for e in plan["entries"])
-        self._plan = Plan(**{**plan, "entries": entries, "seeds": tuple(plan["seeds"])})
+        entries = tuple(Entry(e["label"], e["learner"], _as_written(e["options"])) for e in plan["entries"])
+        options = _as_written(plan["scenario_options"])
+        self._plan = Plan(**{**plan, "entries": entries, "seeds": tuple(plan["seeds"]), "scenario_options": options})
         self._dataset = _load(Path(settings["data"]))
 
     def run(self, label: str, seed: int) -> dict[str, Any]:
         """The run as JSON values."""
         entry = next(one for one in self._plan.entries if one.label == label)
         return run_one(self._plan, entry, seed, self._plan.stream(self._dataset, seed)).to_dict()
+
+
+def _as_written(options: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON does not tell words of a command line, which are read as what is wanted, from strings; the plan has been checked."""
+    return {name: Text(value) if isinstance(value, str) else value for name, value in options.items()}
 
 
 def _apart(plan: Plan, dataset: Dataset, todo: list[tuple[Entry, int]], workers: int) -> Iterator[Run]:

@@ -20,6 +20,7 @@ from edgecl.streams.scenarios import making as scenarios
 from edgecl.text import printable
 
 SCENARIO = "scenario"  # the owner of the scenario's settings, beside the learners'
+ALL = "all"  # the owner of settings that every learner here gets
 LEARNER = "learner"  # in a table of settings: which learner it is, where the table's name is not one
 _LARGEST_SEED = 2**31
 _PACKAGES = ("numpy", "torch")  # that results depend on
@@ -100,15 +101,18 @@ def planned(
 ) -> Plan:
     """A plan from words: names of learners, or of tables that say by `learner` which one they are settings of.
 
-    settings: (owner, name, value), over those of `tables`; the owner is one of the names, or "scenario".
-    Raises UnknownName or ConfigError, also for settings of what is not run.
+    settings: (owner, name, value), over those of `tables`; the owner is one of the names, "scenario", or "all": every learner,
+    under what is set for it by its name.
+    Raises UnknownName or ConfigError, also for settings of what is not run; an entry's `config` does where a learner has no
+    setting of that name.
     """
     options: dict[str, dict[str, Any]] = {owner: dict(table) for owner, table in (tables or {}).items()}
-    for owner, name, value in settings:
-        if owner not in learners and owner != SCENARIO:
-            known = ", ".join([*learners, SCENARIO])
+    for owner, name, value in sorted(settings, key=lambda setting: setting[0] != ALL):
+        if owner not in (*learners, SCENARIO, ALL):
+            known = ", ".join([*learners, SCENARIO, ALL])
             raise ConfigError(f"a setting is of '{printable(owner, 60)}', which is not run here; there are {known}")
-        options.setdefault(owner, {})[name] = value
+        for one in learners if owner == ALL else (owner,):
+            options.setdefault(one, {})[name] = value
     entries = []
     for label in learners:
         own = options.get(label, {})

@@ -1,11 +1,6 @@
 """Epochs of one task over weights of which others own a part: the step that every phase shares, and judging.
 
-Weights of other tasks get no gradient and no decay, and their optimiser starts from zero, so no step moves them by a bit.
-
-The network's parameters hold the effective weights themselves. A task's own weights are always picked, so their gradient is
-that of the effective ones; older weights are constant, so their scores' gradient is that times the constant. That is what
-`picking.pick` gives (a test compares them), without its arrays: a fresh array of the size of a layer costs as much time as ten
-operations on one that is there.
+Weights of other tasks keep every bit through all steps (`steps`).
 """
 
 from __future__ import annotations
@@ -17,16 +12,15 @@ from typing import Any
 import numpy as np
 
 from edgecl.heads.parts import masks
-from edgecl.heads.parts.masks import FREE, TAU
-from edgecl.heads.parts.picking import keep_own
+from edgecl.heads.parts.masks import FIRST_SCORE, FREE
 from edgecl.learners.cpg.data import TaskData, epoch, tensor
 from edgecl.learners.cpg.settings import Base, Schedule
 from edgecl.learners.cpg.state import State
+from edgecl.learners.cpg.steps import Steps
 from edgecl.learners.parts.networks.base import Network, Tensor, linear_head, nn, numbers, torch
 from edgecl.learners.parts.networks.sphere import angular_head, angular_loss, angular_scores
 from edgecl.types import Floats
 
-MOMENTUM = 0.9
 ROWS = 256  # judged at once
 _DROP, _MASK_DROP = 0.1, 0.2
 
@@ -63,9 +57,9 @@ class Work:
         self.head = {name: self._tensor(value).requires_grad_() for name, value in state.head.items()}
         self.scores = {name: self._tensor(value) for name, value in state.scores.items()}
         self._own = {name: self._tensor((o == task).astype(np.float32)) for name, o in self.owners.items()}
+        self._owns_all = all(bool((o == task).all()) for o in self.owners.values())
         old = {name: masks.old(state.owners[name], task) for name in bits}
-        self._others = {name: self._tensor(masks.effective(state.weights[name], old[name])) for name in bits}
-        self._picked = {name: torch.empty_like(value) for name, value in self.scores.items()}
+        self._older = {name: self._tensor(masks.effective(state.weights[name], old[name])) for name in bits}
         for value in net.module.parameters():
             value.requires_grad_(True)
 
@@ -89,26 +83,15 @@ class Work:
 
         Returns the running training accuracy of the last epoch.
         """
-        private = [value for value in self.net.private.values() if value.requires_grad] if self._train_private else []
-        for value in self.net.private.values():
-            if value.is_floating_point() and isinstance(value, nn.Parameter):
-                value.requires_grad_(self._train_private)
-        trained = [*self.weights.values(), *private, *self.head.values()]
-        sgd = torch.optim.SGD(trained, schedule.lr, momentum=MOMENTUM, nesterov=True, fused=True)
-        learns_scores = schedule.mask_lr > 0 and bool(self.scores)
-        for value in self.scores.values():
-            value.grad = torch.zeros_like(value) if learns_scores else None
-        adam = torch.optim.Adam(list(self.scores.values()), schedule.mask_lr, fused=True) if learns_scores else None
+        steps = self.steps(schedule.mask_lr)
+        owns = any(bool(own.any()) for own in self._own.values())
         step, share = 0, 0.0
         for at in range(schedule.epochs):
-            for group in sgd.param_groups:
-                group["lr"] = schedule.lr * _DROP ** sum(at >= drop for drop in schedule.drops)
-            if adam is not None:
-                for group in adam.param_groups:
-                    group["lr"] = self._mask_lr(schedule, at)
+            steps.set_rates(schedule.lr * _DROP ** sum(at >= drop for drop in schedule.drops), _mask_lr(schedule, at, owns))
+            self.net.module.train(self._train_private)
             right = 0
             for x, y in epoch(data, self._config.batch, self._config.augment, draw):
-                right += self._step(x.to(self._device), y.to(self._device), sgd, adam, step)
+                right += self.step(x.to(self._device), y.to(self._device), steps, step)
                 after_step(step)
                 step += 1
             share = right / len(data)
@@ -117,16 +100,18 @@ class Work:
                 break
         return share
 
-    def _mask_lr(self, schedule: Schedule, at: int) -> float:
-        """Where the task owns nothing, picks are all that learns: they go on to the end."""
-        stopped = schedule.mask_stop is not None and at >= schedule.mask_stop and any(own.any() for own in self._own.values())
-        dropped = bool(schedule.drops) and at >= schedule.drops[0]
-        return 0.0 if stopped else schedule.mask_lr * (_MASK_DROP if dropped else 1.0)
+    def steps(self, mask_lr: float) -> Steps:
+        """Optimisers of a phase that begins. mask_lr: 0 where scores do not learn."""
+        private = [value for value in self.net.private.values() if isinstance(value, nn.Parameter)]
+        for value in private:
+            value.requires_grad_(self._train_private)
+        also = [*(private if self._train_private else []), *self.head.values()]
+        learn = self.scores if mask_lr > 0 else {}
+        return Steps(self.weights, also, self._own, self._config.decay, learn, self._older)
 
-    def _step(self, x: Tensor, y: Tensor, sgd: Any, adam: Any, step: int) -> int:
-        """One; returns how many of the batch were right."""
-        self.net.module.train(self._train_private)
-        sgd.zero_grad()
+    def step(self, x: Tensor, y: Tensor, steps: Steps, step: int) -> int:
+        """One, the phase's `step`-th; returns how many of the batch were right."""
+        steps.clear()
         found = self.features(x)
         if "bias" in self.head:
             scores = scores_of(found, self.head)
@@ -134,24 +119,8 @@ class Work:
         else:
             scores, loss = angular_scores(found, self.head["weight"]), angular_loss(found, self.head["weight"], y, step)
         loss.backward()
-        with torch.no_grad():
-            if adam is not None:
-                for name, value in self.scores.items():
-                    torch.mul(self.weights[name].grad, self._others[name], out=value.grad)
-            for name, weight in self.weights.items():
-                keep_own(weight.grad, weight, self._own[name], self._config.decay)
-        sgd.step()
-        if adam is not None:
-            adam.step()
-            self._pick_again()
+        steps.step(self._owns_all)
         return int((scores.detach().argmax(1) == y).sum())
-
-    def _pick_again(self) -> None:
-        """Effective weights follow the scores."""
-        with torch.no_grad():
-            for name, scores in self.scores.items():
-                torch.gt(scores, TAU, out=self._picked[name])
-                self.weights[name].mul_(self._own[name]).addcmul_(self._others[name], self._picked[name])
 
     def prune(self, share: float, *, own_pool: bool = False) -> None:
         """Give back the smallest weights of each layer; they stay in use until `settle`."""
@@ -159,6 +128,7 @@ class Work:
             values = weight.detach().cpu().numpy()
             self.owners[name] = masks.prune(values, self.owners[name], self.task, share, own_pool=own_pool)
             self._own[name] = self._tensor((self.owners[name] == self.task).astype(np.float32))
+        self._owns_all = all(bool((o == self.task).all()) for o in self.owners.values())
 
     def settle(self) -> None:
         """Zero what nobody owns."""
@@ -185,6 +155,11 @@ class Work:
             name: np.where(masks.old(self.owners[name], self.task), self._start.weights[name], w) for name, w in found.items()
         }
 
+    def _scores(self) -> dict[str, Floats]:
+        """Of older weights; all others at their start."""
+        first = np.float32(FIRST_SCORE)
+        return {n: np.where(masks.old(self.owners[n], self.task), s, first) for n, s in numbers(self.scores).items()}
+
     def state(self, accuracy: float, train_accuracy: float) -> State:
         """Where the phase has come to, in arrays of its own."""
         self.settle()
@@ -194,7 +169,14 @@ class Work:
             owners={name: owner.copy() for name, owner in self.owners.items()},
             private=numbers(self.net.private),
             head=numbers(self.head),
-            scores=numbers(self.scores),
+            scores=self._scores(),
             accuracy=accuracy,
             train_accuracy=train_accuracy,
         )
+
+
+def _mask_lr(schedule: Schedule, at: int, owns: bool) -> float:
+    """owns: whether the task owns a weight; where it owns nothing, picks are all that learns: they go on to the end."""
+    stopped = schedule.mask_stop is not None and at >= schedule.mask_stop and owns
+    dropped = bool(schedule.drops) and at >= schedule.drops[0]
+    return 0.0 if stopped else schedule.mask_lr * (_MASK_DROP if dropped else 1.0)

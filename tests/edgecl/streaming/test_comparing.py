@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgecl.errors import EdgeclError
+from edgecl.options import Text
 from edgecl.streaming.comparing import Comparison, compare
 from edgecl.streaming.plan import planned
 from edgecl.streaming.record import RUNS, Run, run_of
@@ -27,7 +28,8 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def result(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    plan = planned(LEARNERS, "cdi", [0, 1], every=50, settings=[("memory_head", "m", 12)])
+    settings = [("memory_head", "m", Text("12")), ("scenario", "tasks", Text("8"))]  # as a command line has them
+    plan = planned(LEARNERS, "cdi", [0, 1], every=50, settings=settings)
     return compare(plan, dataset, folder=tmp_path_factory.mktemp("kept"))
 
 

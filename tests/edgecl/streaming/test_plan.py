@@ -19,6 +19,13 @@ def test_settings_over_tables_over_defaults() -> None:
     assert plan.entries[1].config.space == "plain"
 
 
+def test_a_setting_of_all_goes_to_every_learner_and_yields_to_its_own() -> None:
+    tables = {"slda": {"shrinkage": 0.5}, "stiff": {"learner": "slda", "shrinkage": 0.9}}
+    given = [("stiff", "shrinkage", 0.2), ("all", "shrinkage", 0.3)]
+    plan = planned(["slda", "stiff"], "cdi", [3], settings=given, tables=tables)
+    assert [entry.config.shrinkage for entry in plan.entries] == [0.3, 0.2]
+
+
 def test_the_scenario_has_settings_too() -> None:
     plan = planned(["ncm"], "class", [0], settings=[("scenario", "classes_per_task", "2"), ("scenario", "tasks", 1)])
     stream = plan.stream(modes.load(), 0)
@@ -29,9 +36,10 @@ def test_the_scenario_has_settings_too() -> None:
     ("words", "why"),
     [
         ({"learners": ["nmc"]}, "did you mean 'ncm'"),
-        ({"learners": ["ncm"], "settings": [("er", "buffer", 1)]}, "'er', which is not run here; there are ncm, scenario"),
+        ({"learners": ["ncm"], "settings": [("er", "buffer", 1)]}, "'er', which is not run here; there are ncm, scenario, all"),
         ({"learners": ["slda"], "settings": [("slda", "shrinkag", 1)]}, "slda has no setting 'shrinkag'; did you mean"),
         ({"learners": ["slda"], "settings": [("slda", "shrinkage", 7.0)]}, "slda: shrinkage"),
+        ({"learners": ["slda", "ncm"], "settings": [("all", "shrinkage", 0.5)]}, "ncm has no setting 'shrinkage'"),
         ({"learners": ["ncm", "ncm"]}, "'ncm' stands there twice"),
         ({"learners": ["ncm"], "seeds": [1, 1]}, "'1' stands there twice"),
         ({"learners": ["ncm"], "seeds": [-1]}, "got -1"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -37,3 +37,9 @@ def experience(task: int) -> Experience:
 @pytest.fixture(scope="session")
 def tasks() -> list[Experience]:
     return [experience(task) for task in range(3)]
+
+
+@pytest.fixture
+def task_of() -> Callable[[int], Experience]:
+    """The task of a number from 0 on, as many as there is need of."""
+    return experience
