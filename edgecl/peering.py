@@ -24,7 +24,7 @@ from edgecl.errors import (
     TransferError,
     UnknownTask,
 )
-from edgecl.exchange import Outcome, Tell, known, to_be_shared, unfit
+from edgecl.exchange import Outcome, Tell, known, to_be_shared, unfit, with_bases
 from edgecl.importing import Imported, Wishes, require_own_place
 from edgecl.sharing import peer
 from edgecl.sharing.bundle import card_only
@@ -181,7 +181,7 @@ def give(
     station = station or Station(device)
     found, current = station.looked_at(), device.bank.current()
     offers, unfit_ = [], []
-    for name in to_be_shared(device, tasks):
+    for name in with_bases(device, to_be_shared(device, tasks)):
         card = found.get(name)  # another process may have changed something meanwhile
         if isinstance(card, Offer):
             offers.append(card)
