@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -334,3 +337,20 @@ def test_what_cannot_be_stood_on_is_said_before_the_learning(a: EdgeDevice, pict
     with pytest.raises(ConfigError, match="a linear head without weights of its own"):
         learn("new", over="colours")
     assert a.tasks == tuple(sorted(CHAIN))
+
+
+def test_the_command_line_says_what_stands_on_what(a: EdgeDevice, pictures_task: Mapping[str, Path]) -> None:
+    (a.home / "config.toml").write_text(f'rom = "{a.rom.image.folder}"\n')
+
+    def edgecl(*words: object) -> str:
+        environment = {**os.environ, "EDGECL_HOME": str(a.home), "COLUMNS": "160"}
+        command = [sys.executable, "-m", "edgecl.cli.main", *map(str, words)]
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+
+    assert "cpg over colours, stripes" in edgecl("heads", "ls")
+    shown = edgecl("heads", "show", "stripes")
+    assert f"stands on: 'colours' ({a.bank.current()['colours'][:12]})" in shown and "carries: shapes" in shown
+    assert "to be imported first" in edgecl("heads", "export", "stripes", "-o", a.home / "stripes.bundle")
+    assert "shapes, stripes" in edgecl("heads", "rm", "colours")
+    learn = ("learn", "--task", "stripes", "--data", pictures_task["stripes"], "--method", "cpg", "--over", "shapes")
+    assert "would stand on itself" in edgecl(*learn)
