@@ -67,16 +67,17 @@ def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = (), tell: Te
     current, barred = device.bank.current(), device.trust.barred()
     found = []
     for name in to_be_shared(device, tasks):
-        data = b""
+        data, below = b"", []
         error: EdgeclError | None
         try:
             data = device.export(name)
+            below = [device.bank.get(base) for base in device.bank.below(current[name])]  # also what is in force no more
             error = unfit(device, name, from_bytes(data), barred)
         except (BankCorrupt, BundleError) as damage:
             error = damage
         if error is None:
-            for base in device.bank.below(current[name]):  # also a version that is in force no more
-                to.put(device.bank.get(base))
+            for base in below:
+                to.put(base)
             found.append(Outcome(name, current[name], len(data), "shared" if to.put(data) else "known"))
         else:
             reason = str(getattr(error, "reason", ""))

@@ -77,10 +77,10 @@ PRAGMA user_version = 3;
 _TO_4 = """
 CREATE TABLE IF NOT EXISTS stands_on (
     digest TEXT NOT NULL REFERENCES bundles (digest) ON DELETE CASCADE,
+    place INTEGER NOT NULL,
     base TEXT NOT NULL REFERENCES bundles (digest),
-    PRIMARY KEY (digest, base)
-) STRICT;
-CREATE INDEX IF NOT EXISTS stands_on_base ON stands_on (base);
+    PRIMARY KEY (digest, place)
+) STRICT, WITHOUT ROWID;
 PRAGMA user_version = 4;
 """
 # A bundle names all that it stands on, so one step finds all that is needed.
@@ -268,7 +268,7 @@ class HeadBank:
         """What that bundle stands on, bottom first, as `put` takes it."""
         if not self._has("stands_on"):
             return {}
-        return {base: None for (base,) in self._all("SELECT base FROM stands_on WHERE digest = ? ORDER BY rowid", digest)}
+        return {base: None for (base,) in self._all("SELECT base FROM stands_on WHERE digest = ? ORDER BY place", digest)}
 
     def above(self, task: str) -> list[str]:
         """The tasks in force that stand on some generation of `task`, by name."""
@@ -384,10 +384,10 @@ class HeadBank:
                         "WHERE data <> excluded.data",
                         (name, content),
                     )
-            for base in below:
+            for place, base in enumerate(below):
                 if not self._all("SELECT 1 FROM bundles WHERE digest = ?", base):
                     raise BankError(f"'{task}' stands on bundle {base[:12]}, which the bank {self.path} does not hold any more")
-                db.execute("INSERT OR IGNORE INTO stands_on VALUES (?, ?)", (digest, base))
+                db.execute("INSERT OR IGNORE INTO stands_on VALUES (?, ?, ?)", (digest, place, base))
             if sketch is not None:
                 self._put_sketch(digest, sketch)
             if self.current().get(task) != digest:

@@ -54,8 +54,8 @@ def _read(bundle: Bundle, base: Base, read: Callable[[str], bytes]) -> bytes:
     except (BankError, TransferError):
         pass
     raise BundleError(
-        f"'{bundle.task}' picks from the weights of {base}, and that version is not here. Share or import '{base.task}' first; "
-        f"where it was learned again since, share '{bundle.task}' through a folder, which takes along what it stands on, or "
+        f"'{bundle.task}' picks from the weights of {base}, and that version is not here. Share, pull or import '{base.task}' "
+        f"first; where it was learned again since, share '{bundle.task}' through a folder, which takes all of it along, or "
         f"learn it anew",
         Reason.MISSING_BASE,
     )

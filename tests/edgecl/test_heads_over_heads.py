@@ -164,7 +164,7 @@ def test_without_its_bases_a_head_says_so(a: EdgeDevice, b: EdgeDevice) -> None:
     assert caught.value.reason is Reason.MISSING_BASE
     whole = stand(alone, a.rom, a.bank.get, a.trust.barred())
     assert whole.head.plugs.key == a.head("shapes").plugs.key and whole.to_bytes() == alone.to_bytes()
-    with pytest.raises(BundleError, match=r"'colours' .* is not here\. Share or import 'colours' first") as caught:
+    with pytest.raises(BundleError, match=r"'colours' .* is not here\. Share, pull or import 'colours' first") as caught:
         b.import_bundle(a.export("stripes"))
     assert caught.value.reason is Reason.MISSING_BASE and b.tasks == ()
     with pytest.raises(RomMismatch, match="picks from the weights of 'stripes'"):

@@ -91,8 +91,8 @@ def _key(
     """Digest over all that a learning depends on: a state on disk of another key is another learning's."""
     parts = [rom.rom_id, rom.runtime, method, asdict(recipe), dict(sides), seed, list(task.classes), sys.byteorder, version]
     digest = hashlib.sha256(json.dumps(parts).encode())
-    values = below.values.values() if below else ()
-    for array in (task.features, task.labels, pixels, *values):
+    lower = (*below.taken.values(), *below.values.values()) if below else ()
+    for array in (task.features, task.labels, pixels, *lower):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
