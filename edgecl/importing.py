@@ -31,7 +31,7 @@ class Imported:
 
     task: the name that it is kept under, or was to be; "?" where it cannot be read.   generation: None where it was refused;
     `error` says why.   takes: task -> share in 0..1 of its pictures that this one takes from it, where that is not 0.
-    notes: sentences for a person that stop nothing.
+    notes: sentences for a person that stop nothing.   bases: digests of what it stands on.
     """
 
     digest: str
@@ -40,6 +40,7 @@ class Imported:
     error: EdgeclError | None = None
     takes: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    bases: tuple[str, ...] = ()
 
 
 @dataclass
@@ -155,6 +156,7 @@ def _judge(
         require_sound(bundle)
         device.trust.require(bundle, one.data, _room(standing, current, one), wishes.older, wishes.unsigned)
         bundle.require_width(device.rom.width)
+        one.result = dataclasses.replace(one.result, bases=tuple(base.digest for base in bundle.head.over))
         bundle = stand(bundle, device.rom, base, device.trust.barred())
         if bundle.head.over and standing.room is not None and one.size > standing.room and not _again(current, one):
             raise BundleError(
