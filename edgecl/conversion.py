@@ -163,7 +163,12 @@ def measure(bundles: Sequence[Bundle], source: Rom, to: Rom, pictures: Sequence[
 
 
 def require_convertible(bundle: Bundle, to: Rom) -> None:
-    """Raise RomMismatch for a head that acts inside the network where `to` has no sockets for it."""
+    """Raise RomMismatch for a head that acts inside the network where `to` has no sockets for it, or stands on others."""
+    if bundle.head.over:
+        raise RomMismatch(
+            f"head '{bundle.task}' picks from the weights of {bundle.head.over[-1]}, which are for ROM "
+            f"{bundle.head.rom_id[:12]}; learn both anew on {to.rom_id[:12]}, the lower one first"
+        )
     if bundle.head.plugs and to.image.precision == "int8":
         raise RomMismatch(
             f"head '{bundle.task}' ({bundle.head.method}) acts inside the network, and an INT8 ROM has no sockets for it: its "

@@ -34,7 +34,7 @@ from edgecl.errors import (
     Reason,
     RomError,
 )
-from edgecl.heads.base import Head, Session
+from edgecl.heads.base import MOST_BELOW, Base, Head, Session
 from edgecl.heads.parts.checkpoint import forget
 from edgecl.importing import OPINION, Imported, Receiver, Wishes, take_in
 from edgecl.learning import Fitted, LearnReport
@@ -48,6 +48,7 @@ from edgecl.pictures.reading import Progress, batches, read_features, silent
 from edgecl.rom.base import Rom
 from edgecl.rom.feature_cache import FeatureCache
 from edgecl.rom.opening import open_rom, rom_folder
+from edgecl.sharing.bases import stand
 from edgecl.sharing.bundle import MAX_BYTES, Bundle, from_bytes
 from edgecl.sharing.bundle import digest as bundle_digest
 from edgecl.sharing.trust_store import TrustStore
@@ -123,6 +124,7 @@ class EdgeDevice:
         max_bytes: int | None = None,
         resume: bool = False,
         goal: float | None = None,
+        over: str | None = None,
         progress: Progress = silent,
     ) -> LearnReport:
         """Learn `task` from a folder per class, a folder with train/ inside, or a CSV; a known name makes a new generation.
@@ -145,6 +147,7 @@ class EdgeDevice:
             max_bytes=max_bytes,
             resume=resume,
             goal=goal,
+            over=over,
             notes=files.notes,
             progress=progress,
         )
@@ -253,6 +256,7 @@ class EdgeDevice:
         max_bytes: int | None = None,
         resume: bool = False,
         goal: float | None = None,
+        over: str | None = None,
         notes: Sequence[str] = (),
         progress: Progress = silent,
     ) -> Fitted:
@@ -260,6 +264,7 @@ class EdgeDevice:
 
         labels: picture i is of classes[labels[i]].   sockets: for methods with plugs, where they may act: all, last:N or deep.
         goal: for cpg, the accuracy on held-out pictures that the smallest head shall meet, 0..1.
+        over: for cpg, the task whose own weights, and those of the heads that one stands on, may be picked too.
         budget: seconds, of the whole; max_bytes: of the bundle; both are kept, or refused with ConfigError before the head is
         learned.   resume: go on with a learning that was cut off; to the same bits, as long as pictures and settings are the
         same.
@@ -267,8 +272,15 @@ class EdgeDevice:
         name, known = task_name(task), tuple(classes)
         all_labels = _checked_labels(name, pictures, labels, known)
         learning.check_learnable(name, known, all_labels)
+        base, chain = (None, None) if over is None else self._base(name, over)
         config = learning.settings(
-            method, recipe=recipe, seed=seed, sockets=sockets, goal=goal, false_reject=self.config.class_false_reject
+            method,
+            recipe=recipe,
+            seed=seed,
+            sockets=sockets,
+            goal=goal,
+            over=chain,
+            false_reject=self.config.class_false_reject,
         )
         if (budget is not None and not budget > 0) or (max_bytes is not None and not max_bytes > 0):
             raise ConfigError(f"'{name}': budget and max_bytes must be above 0, got {budget} s and {max_bytes} bytes")
@@ -283,8 +295,19 @@ class EdgeDevice:
             resume=resume,
             clock=self._stopwatch,
         )
-        fitted = self._fit(seen, method, config, session, max_bytes, seconds, len(skipped))
+        fitted = self._fit(seen, method, config, session, max_bytes, seconds, len(skipped), base)
         return dataclasses.replace(fitted, skipped=skipped, warnings=warnings)
+
+    def _base(self, name: str, over: str) -> tuple[Head, tuple[Base, ...]]:
+        """The head that `name` shall stand on, and all that this one stands on with it, bottom first."""
+        head, bottom = self.head(over), task_name(over)
+        digest = self._opinions.get(bottom) or self._tasks[bottom]
+        chain = (*head.over, Base(self._bundles[digest].task, head.method, digest))
+        if name in {base.task for base in chain}:
+            raise ConfigError(f"'{name}' would stand on itself; learn it over another task, or over the ROM alone")
+        if len(chain) > MOST_BELOW:
+            raise ConfigError(f"'{name}' would stand on {len(chain)} heads, accepted are {MOST_BELOW}; choose a lower one")
+        return head, chain
 
     def _look(
         self,
@@ -359,6 +382,7 @@ class EdgeDevice:
         max_bytes: int | None,
         spent: Mapping[str, float],
         skipped: int,
+        previous: Head | None = None,
     ) -> Fitted:
         """From features to an unsigned bundle. spent: seconds before this.   skipped: pictures that are not in it."""
         rom = self.rom
@@ -370,6 +394,7 @@ class EdgeDevice:
             config,
             self.config.false_reject,
             (self.config.mapper,),
+            previous,
             session=session,
             max_bytes=max_bytes,
             clock=self._stopwatch,
@@ -413,7 +438,10 @@ class EdgeDevice:
                 f"'{name}': the bundle has {len(data):,} bytes, accepted are {max_bytes:,}; it is not kept. Allow "
                 f"that many, or learn a smaller head"
             )
-        there = self.bank.put(name, data, "learn", bundle.mark, require, sketch=fitted.sketch, instead_of=instead_of)
+        below = dict.fromkeys(base.digest for base in bundle.head.over)
+        there = self.bank.put(
+            name, data, "learn", bundle.mark, require, sketch=fitted.sketch, instead_of=instead_of, below=below
+        )
         commit = self._stopwatch() - started
         return LearnReport(
             task=name,
@@ -625,6 +653,7 @@ class EdgeDevice:
                 if why := barred(bundle):
                     raise BundleError(why, Reason.REVOKED)
                 bundle.head.require_rom(rom_id, task)
+                bundle = stand(bundle, self.rom, self.bank.get, barred)
                 self.rom.require(bundle.head.plugs)
                 if actions.get(task) == OPINION:
                     bundles[digest], opinions[task] = bundle, digest
@@ -679,15 +708,17 @@ class EdgeDevice:
         replace: bool = False,
         anyway: bool = False,
         names: Mapping[str, str] = MappingProxyType({}),
+        fetch: Callable[[str], bytes] | None = None,
     ) -> list[Imported]:
         """What becomes of each bundle: those that may be kept are put in force, in one transaction; the others stop none.
 
         older: a person wants it though a newer one of its signer is known.   unsigned: though nobody has signed it.
         replace: though it takes the place of another signer's head.   anyway: though it takes other tasks' pictures, above
         `collision_limit`.   names: digest -> name under which that bundle is kept as a second opinion, which finds no task.
+        fetch: bytes, by digest, of what one of them stands on, where that is neither here nor among them.
         Raises BankError or ConfigError when nothing could be kept at all; the bank is then as it was.
         """
-        return take_in(self.receiver(), bundles, Wishes(older, unsigned, replace, anyway, names))
+        return take_in(self.receiver(), bundles, Wishes(older, unsigned, replace, anyway, names), fetch)
 
     def receiver(self) -> Receiver:
         """This device as what takes bundles in."""
@@ -748,7 +779,7 @@ class EdgeDevice:
                 try:
                     bundle = from_bytes(self.bank.get(digest))
                     bundle.head.require_rom(self.rom.rom_id, name)
-                    self.rom.require(bundle.head.plugs)
+                    self.rom.require(stand(bundle, self.rom, self.bank.get, self.trust.barred()).head.plugs)
                     if why := self.trust.barred()(bundle):
                         raise BundleError(why, Reason.REVOKED)
                     custody = self.trust.custody(bundle)

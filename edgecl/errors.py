@@ -55,6 +55,7 @@ class Reason(StrEnum):
     REPLAY = "replay"
     WRONG_ROM = "wrong-rom"
     WRONG_PRECISION = "wrong-precision"
+    MISSING_BASE = "missing-base"  # it picks from the weights of a head that is not here
     COLLISION = "collision"  # another signer's head answers for that task, or for its pictures
     QUOTA = "quota"
 

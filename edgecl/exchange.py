@@ -67,14 +67,17 @@ def share(device: EdgeDevice, to: Transport, tasks: Iterable[str] = (), tell: Te
     current, barred = device.bank.current(), device.trust.barred()
     found = []
     for name in to_be_shared(device, tasks):
-        data = b""
+        data, below = b"", []
         error: EdgeclError | None
         try:
             data = device.export(name)
+            below = [device.bank.get(base) for base in device.bank.below(current[name])]  # also what is in force no more
             error = unfit(device, name, from_bytes(data), barred)
         except (BankCorrupt, BundleError) as damage:
             error = damage
         if error is None:
+            for base in below:
+                to.put(base)
             found.append(Outcome(name, current[name], len(data), "shared" if to.put(data) else "known"))
         else:
             reason = str(getattr(error, "reason", ""))
@@ -90,6 +93,14 @@ def to_be_shared(device: EdgeDevice, tasks: Iterable[str]) -> list[str]:
     if unknown := [name for name in names if name not in actions]:
         raise device.bank.unknown(unknown[0])
     return names or [name for name, action in actions.items() if action != OPINION]
+
+
+def with_bases(device: EdgeDevice, names: Iterable[str]) -> list[str]:
+    """The tasks, each behind those in force that its head stands on."""
+    current = device.bank.current()
+    of = {digest: task for task, digest in current.items()}
+    below = {name: [of[base] for base in device.bank.below(current[name]) if base in of] for name in names if name in current}
+    return list(dict.fromkeys(one for name in names for one in (*below.get(name, ()), name)))
 
 
 def unfit(device: EdgeDevice, task: str, bundle: Bundle, barred: Callable[[Bundle], str]) -> BundleError | None:
@@ -277,7 +288,13 @@ def _take(
             said(found.outcome("refused", error))
     try:
         datas = [data for _, data in here]
-        results = device.import_bundles(datas, replace=wishes.replace, anyway=wishes.anyway, names=wishes.names)
+        results = device.import_bundles(
+            datas,
+            replace=wishes.replace,
+            anyway=wishes.anyway,
+            names=wishes.names,
+            fetch=lambda digest: source.get(digest, MAX_BYTES),
+        )
     except EdgeclError as error:  # the bank could keep none of them
         for found, _ in here:
             said(found.outcome("refused", error))

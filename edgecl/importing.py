@@ -16,6 +16,7 @@ from edgecl import collisions
 from edgecl.bank.bank import Generation, HeadBank
 from edgecl.errors import BundleError, ConfigError, EdgeclError, Reason, RomMismatch
 from edgecl.rom.base import Rom
+from edgecl.sharing.bases import stand
 from edgecl.sharing.bundle import Bundle, digest, from_bytes
 from edgecl.sharing.trust import Seen, Standing
 from edgecl.sharing.trust_store import TrustStore, require_sound
@@ -30,7 +31,7 @@ class Imported:
 
     task: the name that it is kept under, or was to be; "?" where it cannot be read.   generation: None where it was refused;
     `error` says why.   takes: task -> share in 0..1 of its pictures that this one takes from it, where that is not 0.
-    notes: sentences for a person that stop nothing.
+    notes: sentences for a person that stop nothing.   bases: digests of what it stands on.
     """
 
     digest: str
@@ -39,15 +40,22 @@ class Imported:
     error: EdgeclError | None = None
     takes: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    bases: tuple[str, ...] = ()
 
 
 @dataclass
 class _Candidate:
-    """One bundle on its way."""
+    """One bundle on its way. below: what it stands on, as `HeadBank.put` takes it."""
 
     data: bytes
     result: Imported
     bundle: Bundle | None = None  # None: refused
+    below: dict[str, bytes | None] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it and what comes with it take."""
+        return len(self.data) + sum(len(data or b"") for data in self.below.values())
 
     def refuse(self, error: EdgeclError) -> None:
         self.bundle, self.result = None, dataclasses.replace(self.result, error=error)
@@ -91,16 +99,17 @@ class Receiver:
         return self.trust.standing(self.rom.image, self.quota)
 
 
-def take_in(device: Receiver, bundles: Sequence[bytes], wishes: Wishes) -> list[Imported]:
+def take_in(
+    device: Receiver, bundles: Sequence[bytes], wishes: Wishes, fetch: Callable[[str], bytes] | None = None
+) -> list[Imported]:
     """What becomes of each bundle, in their order; those that may be kept are put in force. See `EdgeDevice.import_bundles`."""
     wishes = dataclasses.replace(wishes, names={of: task_name(name) for of, name in wishes.names.items()})
     candidates: dict[str, _Candidate] = {}
     standing, current = device.standing(), device.bank.current()
-    for data in bundles:
-        name = digest(data)
-        if name not in candidates:
-            candidates[name] = _Candidate(data, Imported(name, "?"))
-            _judge(device, candidates[name], standing, current, wishes)
+    given = {digest(data): data for data in bundles}
+    for name, data in given.items():
+        candidates[name] = _Candidate(data, Imported(name, "?"))
+        _judge(device, candidates[name], standing, current, wishes, given, fetch)
     _one_for_a_place(device, _left(candidates), wishes)
     _require_own_places(device, _left(candidates), wishes)
     looked = device.bank.version()
@@ -119,14 +128,42 @@ def _left(candidates: Mapping[str, _Candidate]) -> list[tuple[_Candidate, Bundle
     return [(one, one.bundle) for one in candidates.values() if one.bundle is not None]
 
 
-def _judge(device: Receiver, one: _Candidate, standing: Standing, current: Mapping[str, str], wishes: Wishes) -> None:
-    """Everything that concerns this bundle alone. current: task -> digest in force."""
+def _judge(
+    device: Receiver,
+    one: _Candidate,
+    standing: Standing,
+    current: Mapping[str, str],
+    wishes: Wishes,
+    given: Mapping[str, bytes],
+    fetch: Callable[[str], bytes] | None,
+) -> None:
+    """Everything that concerns this bundle alone, and what it stands on. current: task -> digest in force."""
+
+    def base(of: str) -> bytes:
+        if device.bank.sound(of):
+            one.below[of] = None
+            return device.bank.get(of)
+        if of in given or fetch is None:
+            data = given[of] if of in given else device.bank.get(of)
+        else:
+            data = fetch(of)
+        one.below[of] = data
+        return data
+
     try:
         bundle = from_bytes(one.data)
         one.result = dataclasses.replace(one.result, task=wishes.names.get(one.result.digest, bundle.task))
         require_sound(bundle)
         device.trust.require(bundle, one.data, _room(standing, current, one), wishes.older, wishes.unsigned)
         bundle.require_width(device.rom.width)
+        one.result = dataclasses.replace(one.result, bases=tuple(base.digest for base in bundle.head.over))
+        bundle = stand(bundle, device.rom, base, device.trust.barred())
+        if bundle.head.over and standing.room is not None and one.size > standing.room and not _again(current, one):
+            raise BundleError(
+                f"'{bundle.task}' and what it stands on have {one.size:,} bytes, the quota for heads has "
+                f"{max(0, standing.room):,} left; remove some, then edgecl heads gc",
+                Reason.QUOTA,
+            )
         device.rom.require(bundle.head.plugs)
         if bundle.head.plugs:  # numbers that blow up inside the network would silence every batch with such a picture in it
             s = device.rom.preprocess.size
@@ -265,7 +302,7 @@ def _keep(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wis
         action = OPINION if one.result.digest in wishes.names else "import"
         try:
             device.trust.require(bundle, one.data, _room(standing, current, one), wishes.older, wishes.unsigned)
-            there = device.bank.put(one.result.task, one.data, action, bundle.mark, signed_for=bundle.task)
+            there = device.bank.put(one.result.task, one.data, action, bundle.mark, signed_for=bundle.task, below=one.below)
         except (BundleError, RomMismatch) as error:
             one.refuse(error)
             continue
@@ -273,4 +310,4 @@ def _keep(device: Receiver, candidates: Sequence[tuple[_Candidate, Bundle]], wis
         if bundle.mark:
             seen[bundle.signer, bundle.task, bundle.head.rom_id] = Seen(bundle.sequence, there.digest)
         if standing.room is not None and not _again(current, one):
-            standing = dataclasses.replace(standing, room=standing.room - len(one.data))
+            standing = dataclasses.replace(standing, room=standing.room - one.size)

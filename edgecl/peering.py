@@ -24,7 +24,7 @@ from edgecl.errors import (
     TransferError,
     UnknownTask,
 )
-from edgecl.exchange import Outcome, Tell, known, to_be_shared, unfit
+from edgecl.exchange import Outcome, Tell, known, to_be_shared, unfit, with_bases
 from edgecl.importing import Imported, Wishes, require_own_place
 from edgecl.sharing import peer
 from edgecl.sharing.bundle import card_only
@@ -181,7 +181,7 @@ def give(
     station = station or Station(device)
     found, current = station.looked_at(), device.bank.current()
     offers, unfit_ = [], []
-    for name in to_be_shared(device, tasks):
+    for name in with_bases(device, to_be_shared(device, tasks)):
         card = found.get(name)  # another process may have changed something meanwhile
         if isinstance(card, Offer):
             offers.append(card)
@@ -210,7 +210,7 @@ def fetch(
     """Take from the device at the other end what is new here. tasks: names, none means all.
 
     wishes: of the person here.   name: under which the one that is named is kept, as a second opinion.
-    Raises UnknownTask, TransferError. What is refused stops none of the others.
+    Raises UnknownTask, TransferError. What is refused stops none of the others. What one of them stands on is taken too.
     """
     wanted = {task_name(task) for task in tasks}
     outcomes: list[Outcome] = []
@@ -221,14 +221,26 @@ def fetch(
     chosen = [offer for offer in offers if not wanted or offer.task in wanted]
     named = {offer.digest: name for offer in chosen} if name else {}
     station = Station(device, wishes=replace(wishes or Wishes(), names=named))
+    again: list[Offer] = []
 
     def said(offer: Offer, done: Done) -> None:
+        if done.reason == Reason.MISSING_BASE and offer not in again and bases(offer):
+            again.append(offer)
+            return
         close = station.imported.get(offer.digest)
         outcome = Outcome(offer.task, offer.digest, offer.size, done.state, done.reason, done.message)
         outcomes.append(replace(outcome, takes=dict(close.takes), notes=close.notes) if close else outcome)
         tell(outcomes[-1])
 
+    def bases(offer: Offer) -> list[Offer]:
+        """What the head stands on, as far as it is offered and was not asked for: only the head's own bytes name it."""
+        digests = station.imported[offer.digest].bases
+        return [base for base in offers if base.digest in digests and base not in chosen]
+
     peer.pull(station, channel, talk, chosen, inbox(device), said)
+    if again:
+        below = dict.fromkeys(base for offer in again for base in bases(offer))
+        peer.pull(station, channel, talk, [*below, *again], inbox(device), said)
     return outcomes
 
 

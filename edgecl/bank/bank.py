@@ -7,6 +7,8 @@ Rules of the file
   one: a teaching, which commits every few pictures, puts each generation in the place of its own last one.
 - Every change is one transaction, in WAL mode with synchronous=FULL: after a kill or a power cut the file holds the
   state before or after it, and what was reported as done is on the disk.
+- A bundle may stand on others (`stands_on`): these come with it, and stay for as long as it does, in whatever generation or in
+  none; so what `gc` forgets of a task, and what it is followed by, changes no answer of another.
 - A bundle that was learned here may have a sketch: what is left of its pictures, under its digest. It comes in the transaction
   that brings the bundle and goes with it; it never leaves the device.
 - `accepted` has the newest sequence number taken from each signer for each task and ROM, in the transaction that takes the
@@ -22,16 +24,16 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from edgecl.bank.disk import Disk
 from edgecl.errors import BankBusy, BankCorrupt, BankError, BankFull, BankReadOnly, BankTooNew, UnknownTask
 
-FORMAT = 3  # 1: without `accepted`; 2: without `sketches`; what lacks is added on the first writing
+FORMAT = 4  # 1: without `accepted`; 2: without `sketches`; 3: without `stands_on`; what lacks is added on the first writing
 APPLICATION_ID = 0x6564_636C  # "edcl", so that `file` and other tools know the file
 _SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -72,6 +74,20 @@ CREATE TABLE IF NOT EXISTS sketches (
 ) STRICT;
 PRAGMA user_version = 3;
 """
+_TO_4 = """
+CREATE TABLE IF NOT EXISTS stands_on (
+    digest TEXT NOT NULL REFERENCES bundles (digest) ON DELETE CASCADE,
+    place INTEGER NOT NULL,
+    base TEXT NOT NULL REFERENCES bundles (digest),
+    PRIMARY KEY (digest, place)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 4;
+"""
+# A bundle names all that it stands on, so one step finds all that is needed.
+_FORGET_BUNDLES = (
+    "DELETE FROM bundles WHERE digest NOT IN (SELECT digest FROM generations) AND digest NOT IN "
+    "(SELECT base FROM stands_on WHERE digest IN (SELECT digest FROM generations))"
+)
 _RESTORE = "Restore a copy, or move it away to start afresh"
 _SHRINK_PAGES = 128  # that `gc` gives back at once: about 0.5 MB, and as much of the log meanwhile
 _NO_ROOM_FOR_INDEX = (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_WRITE)
@@ -178,7 +194,7 @@ class HeadBank:
             )
         if format_ < FORMAT and writable:
             db.execute("BEGIN IMMEDIATE")
-            for before, script in ((1, _TO_2), (2, _TO_3)):
+            for before, script in ((1, _TO_2), (2, _TO_3), (3, _TO_4)):
                 if look()[1] == before:
                     for statement in script.split(";"):
                         db.execute(statement)
@@ -247,6 +263,23 @@ class HeadBank:
         rows = self._all("SELECT sha256, CAST(data AS BLOB) FROM sketches WHERE digest = ?", digest)
         sound = rows and isinstance(rows[0][1], bytes) and hashlib.sha256(rows[0][1]).hexdigest() == rows[0][0]
         return rows[0][1] if sound else None
+
+    def below(self, digest: str) -> dict[str, None]:
+        """What that bundle stands on, bottom first, as `put` takes it."""
+        if not self._has("stands_on"):
+            return {}
+        return {base: None for (base,) in self._all("SELECT base FROM stands_on WHERE digest = ? ORDER BY place", digest)}
+
+    def above(self, task: str) -> list[str]:
+        """The tasks in force that stand on some generation of `task`, by name."""
+        if not self._has("stands_on"):
+            return []
+        found = self._all(
+            "SELECT DISTINCT task FROM current JOIN generations USING (task, number) JOIN stands_on USING (digest) "
+            "WHERE in_force AND base IN (SELECT digest FROM generations WHERE task = ?) ORDER BY task",
+            task,
+        )
+        return [name for (name,) in found]
 
     def history(self, task: str) -> list[Generation]:
         """Every generation of a task that is still kept, oldest first. Raises UnknownTask."""
@@ -324,6 +357,7 @@ class HeadBank:
         sketch: bytes | None = None,
         signed_for: str | None = None,
         instead_of: int | None = None,
+        below: Mapping[str, bytes | None] = MappingProxyType({}),
     ) -> Generation:
         """Append a generation of `task` holding `data` and put it in force. The same bytes again change nothing.
 
@@ -333,19 +367,27 @@ class HeadBank:
         sketch: to be kept beside the bundle, and to be collected with it.   signed_for: the task that the signer's number
         counts for, where that is not `task`.   instead_of: number of an earlier generation that leaves the history for
         this one. Its bundle can be read until the next one leaves, or `gc`: somebody may just have looked its digest up.
-        Raises BankFull, BankReadOnly, BankBusy; nothing has then changed.
+        below: digest -> what the bundle stands on, bottom first; None for what the bank holds.
+        Raises BankFull, BankReadOnly, BankBusy, and BankError where a base is missing; nothing has then changed.
         """
         digest = hashlib.sha256(data).hexdigest()
         with self._transaction() as db:
             require()
             # Once for the log, once for the file: a commit for which the file has no room would be stuck in the log.
-            if self._disk.free(self.path.parent) < 2 * (len(data) + len(sketch or b"")) + _RESERVE:
+            size = sum(len(part or b"") for part in (data, sketch, *below.values()))
+            if self._disk.free(self.path.parent) < 2 * size + _RESERVE:
                 raise self._full("nothing was changed")
-            db.execute(
-                "INSERT INTO bundles VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET data = excluded.data "
-                "WHERE data <> excluded.data",
-                (digest, data),
-            )
+            for name, content in {**below, digest: data}.items():
+                if content is not None:
+                    db.execute(
+                        "INSERT INTO bundles VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET data = excluded.data "
+                        "WHERE data <> excluded.data",
+                        (name, content),
+                    )
+            for place, base in enumerate(below):
+                if not self._all("SELECT 1 FROM bundles WHERE digest = ?", base):
+                    raise BankError(f"'{task}' stands on bundle {base[:12]}, which the bank {self.path} does not hold any more")
+                db.execute("INSERT OR IGNORE INTO stands_on VALUES (?, ?, ?)", (digest, place, base))
             if sketch is not None:
                 self._put_sketch(digest, sketch)
             if self.current().get(task) != digest:
@@ -354,7 +396,7 @@ class HeadBank:
                 db.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?)", row)
                 self._put_in_force(task, last + 1)
                 if instead_of is not None:
-                    db.execute("DELETE FROM bundles WHERE digest NOT IN (SELECT digest FROM generations)")
+                    db.execute(_FORGET_BUNDLES)
                     db.execute("DELETE FROM generations WHERE task = ? AND number = ?", (task, instead_of))
             if signed is not None:
                 db.execute(
@@ -419,7 +461,7 @@ class HeadBank:
                 (keep,),
             )
             # With them go their sketches, by ON DELETE CASCADE.
-            db.execute("DELETE FROM bundles WHERE digest NOT IN (SELECT digest FROM generations)")
+            db.execute(_FORGET_BUNDLES)
             freed = before - self.size()
         with self._lock, self._explained("the old heads are forgotten, but the file has not shrunk yet"):
             while self._all("PRAGMA freelist_count")[0][0]:

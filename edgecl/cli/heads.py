@@ -57,7 +57,8 @@ def ls(
         rows, damaged, actions = [], 0, edge.bank.actions()
         for task, digest in edge.bank.current().items():
             try:
-                card = edge.bundle(digest).card()
+                bundle = edge.bundle(digest)
+                card = bundle.card()
             except EdgeclError as error:
                 say(f"'{task}' is damaged: {error}")
                 damaged += 1
@@ -69,6 +70,7 @@ def ls(
                     "opinion_on": card["task"] if actions[task] == OPINION else None,
                     "generation": number.number,
                     "method": card["method"],
+                    "over": [base.task for base in bundle.head.over],
                     "classes": len(card["classes"]),
                     "pictures": card["provenance"].get("pictures"),
                     "validation_accuracy": card["report"].get("validation_accuracy"),
@@ -87,7 +89,7 @@ def ls(
                 [
                     r["task"] + (f" (opinion on {r['opinion_on']})" if r["opinion_on"] else ""),
                     r["generation"],
-                    r["method"],
+                    r["method"] + (f" over {', '.join(r['over'])}" if r["over"] else ""),
                     r["classes"],
                     r["pictures"],
                     _accuracy(r["validation_accuracy"]),
@@ -157,6 +159,10 @@ def show(task: Name, as_json: JsonOption = False) -> None:
         print(f"{task}: {card['method']} head, {len(card['classes'])} classes, generation {newest.number} ({state})")
         print(f"classes: {', '.join(card['classes'])}")
         print(f"ROM {card['rom_id'][:12]}, digest {newest.digest}")
+        if bundle.head.over:
+            print(f"stands on: {', '.join(map(str, bundle.head.over))}")
+        if above := edge.bank.above(task):
+            print(f"carries: {', '.join(above)}")
         for part in ("report", "provenance", "settings"):
             print(f"{part}:")
             for key, value in sorted(card[part].items()):
@@ -176,6 +182,8 @@ def rm(task: Name) -> None:
     with open_device() as edge:
         edge.bank.remove(task)
         print(f"removed '{task}'; edgecl heads rollback {task} brings it back until gc")
+        if above := edge.bank.above(task):
+            say(f"{', '.join(above)} picks from its weights: these stay for as long as that does, and its answers are the same")
 
 
 @app.command()
@@ -191,10 +199,14 @@ def rollback(task: Name, to: Annotated[int | None, typer.Option("--to", help="Ge
 @app.command("export")
 def export_(task: Name, output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")]) -> None:
     """Write a task's bundle to a file."""
+    from edgecl.sharing.bundle import from_bytes
+
     with open_device() as edge:
         data = edge.export(task)
         _write(output, data)
         print(f"wrote '{task}' to {output}, {size(len(data))}")
+        if over := from_bytes(data).head.over:
+            say(f"it stands on {', '.join(map(str, over))}, to be imported first; edgecl share --to FOLDER takes all along")
 
 
 def _write(output: Path, data: bytes) -> None:

@@ -53,6 +53,10 @@ def learn(
         float | None,
         typer.Option("--goal", help="Of cpg: accuracy on held-out pictures that the smallest head shall meet."),
     ] = None,
+    over: Annotated[
+        str | None,
+        typer.Option("--over", help="Of cpg: a task whose own weights, and those it stands on, may be picked as well."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The same seed and pictures give the same head.")] = 0,
     rom: RomOption = None,
     runtime: RuntimeOption = None,
@@ -77,6 +81,7 @@ def learn(
                 max_bytes=None if max_bytes is None else int(amount(max_bytes, "--max-bytes")),
                 resume=resume,
                 goal=goal,
+                over=over,
                 progress=bar,
             )
         for line in report.warnings:

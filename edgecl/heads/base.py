@@ -10,6 +10,7 @@ It is found through `registry.HEADS`; the checks in `edgecl.checks.heads` run ov
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +22,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecl import registry
-from edgecl.errors import BundleError, Reason, RomError, RomMismatch
+from edgecl.errors import BundleError, ConfigError, Reason, RomError, RomMismatch
 from edgecl.rom.base import Rom
+from edgecl.rom.overlay import Below
 from edgecl.rom.sockets import Plugs
-from edgecl.types import Arrays, Floats, Pixels
+from edgecl.types import Arrays, Floats, Pixels, task_name
 
 MAX_CLASSES = 10_000
+MOST_BELOW = 32  # heads that one may stand on
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A head that another one stands on, as that one declares it. digest: of its bundle, so one version and no other."""
+
+    task: str
+    method: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"'{self.task}' ({self.digest[:12]})"
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,8 @@ class Head:
     """What one task learned on one ROM. Never changed; learning again makes another head.
 
     arrays: the method's own, as they are stored.   settings: plain values needed to score, and the method's options.
+    below: what the heads it stands on have put into the ROM; None until they are at hand (`edgecl.bases`), and for a head that
+    stands on none.
     """
 
     method: str
@@ -41,12 +59,32 @@ class Head:
     rom_id: str
     arrays: Arrays
     settings: Mapping[str, Any] = field(default_factory=dict)
+    below: Below | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def plugs(self) -> Plugs:
-        """What the head puts into the ROM's sockets; empty for a head that reads plain features only."""
+        """What the head puts into the ROM's sockets, with what it picks from heads below; empty where it reads plain features
+        only. Raises BundleError for a head whose bases are not at hand, RomMismatch where they are not those it was made for.
+        """
         found: Plugs = _method(self.method).plugs(self)
+        if self.over and self.below is None:
+            raise BundleError(f"a head that stands on {self.over[-1]} was asked without it", Reason.MISSING_BASE)
+        return self.below.composed(found) if self.below else found
+
+    @cached_property
+    def over(self) -> tuple[Base, ...]:
+        """The heads that it stands on and picks weights from, each on those before it. Raises BundleError."""
+        declared = self.settings.get("over", [])
+        if not isinstance(declared, list) or len(declared) > MOST_BELOW or not all(map(_is_base, declared)):
+            raise BundleError(f"a head declares what it stands on as a list of at most {MOST_BELOW} [task, method, digest]")
+        found = tuple(Base(*one) for one in declared)
+        if len({base.task for base in found}) != len(found) or ("over" in self.settings and not found):
+            raise BundleError("a head that stands on others names each of them once")
         return found
+
+    def ground(self, rom: Rom) -> Below:
+        """What a head that stands on this one finds in the ROM's free places. Raises RomMismatch."""
+        return (self.below or Below(rom.image.free)).with_own(_method(self.method).plugs(self))
 
     def scores(self, features: Floats, plugged: Floats | None = None) -> Floats:
         """Calibrated logits (n, k) float32, whose softmax is the class probability.
@@ -86,6 +124,7 @@ class Head:
 
     def check(self) -> None:
         """Raise BundleError unless the arrays and settings are what the method needs to score."""
+        _ = self.over
         _method(self.method).check(self)
 
     def require_rom(self, rom_id: str, task: str) -> None:
@@ -135,6 +174,20 @@ class Learned:
     head: Head
     held_out: Floats
     report: Mapping[str, Any]
+
+
+def _is_base(entry: Any) -> bool:
+    if not isinstance(entry, list) or len(entry) != 3 or not all(isinstance(word, str) for word in entry):
+        return False
+    task, method, digest = entry
+    return bool(_DIGEST.fullmatch(digest)) and method in registry.HEADS and _is_task(task)
+
+
+def _is_task(name: str) -> bool:
+    try:
+        return task_name(name) == name
+    except ConfigError:
+        return False
 
 
 def _method(name: str) -> Any:

@@ -217,6 +217,8 @@ def _assemble(card: dict[str, Any], tensors: Mapping[str, Any]) -> Bundle:
             settings=objects["settings"],
         )
         head.check()
+        if any(base.task == card["task"] for base in head.over):
+            raise BundleError(f"'{card['task']}' says that it stands on itself")
         anchors = {p.removeprefix("anchor/"): arrays for p, arrays in parts.items() if p != "head"}
         for mapper, arrays in anchors.items():
             registry.load("mapper", registry.MAPPERS, mapper).check(arrays)

@@ -354,7 +354,8 @@ class TrustStore:
                 if bundle.signer in former:
                     require_sound(bundle)
                     again = self.sign(bundle)
-                    self._bank.put(task, again.to_bytes(), "re-sign", again.mark, partial(self._require_same, task, named))
+                    still, below = partial(self._require_same, task, named), self._bank.below(named)
+                    self._bank.put(task, again.to_bytes(), "re-sign", again.mark, still, below=below)
                     done.append(task)
         return done
 

@@ -18,6 +18,7 @@ from edgecl.heads.parts.masks import FIRST_SCORE, TAU
 from edgecl.heads.parts.overlays import PICKS
 from edgecl.heads.parts.picking import pick
 from edgecl.rom.image import RomImage
+from edgecl.rom.overlay import Below
 from edgecl.rom.pytorch import load_network
 from edgecl.rom.sockets import Plugs, Socket, norm_of
 from edgecl.rom.surgery import Tensor, activation, cut, depthwise
@@ -58,8 +59,14 @@ class PlugConv(torch.nn.Module):
         self.gain: Tensor | None = None
         self.own: Tensor | None = None
 
+    @torch.no_grad()
+    def add_weights(self, values: Any) -> None:
+        """Put other heads' weights into free places, values: of the weights' shape, in the units of the weights file."""
+        weight = self.conv.weight
+        weight += torch.from_numpy(values).to(weight.device) * self.scale[:, None, None, None]
+
     def learn_weights(self, free: Any, device: str) -> None:
-        """Learn which weights are used, how much they count, and weights of its own where the ROM has free places.
+        """Learn which weights are used, how much they count, and weights of its own in the places that are free.
 
         scores: of the weights' shape, all start as picked.   gain: (C,), starts at 0.   own: of the weights' shape, starts at
         0, in units of the layer's spread, so that one rate serves all layers; None where nothing is free.
@@ -183,14 +190,23 @@ class FoldedNetwork:
     Where it cannot be cut, `lower` does nothing.
     """
 
-    def __init__(self, image: RomImage, sides: Mapping[str, int], device: str = "cpu", weights: bool = False) -> None:
+    def __init__(
+        self,
+        image: RomImage,
+        sides: Mapping[str, int],
+        device: str = "cpu",
+        weights: bool = False,
+        below: Below | None = None,
+    ) -> None:
         """sides: socket name -> side of the kernel learned there, 0 for a shift alone, PICKS for a shift and the convolution's
         weights; in the order of the sockets.
 
         weights: learn all weights and offsets of all convolutions in place of plugs (full fine-tuning); it is then not cut.
+        below: what other heads have put into free places; it is picked from like the ROM's weights, where they are learned.
         """
         network = load_network(image)
         self.rom_id = image.rom_id
+        self._shared = set(below.taken) if below else set()  # where used weights are more than the ROM's
         self.convs: dict[str, PlugConv] = {}
         norms = [socket.norm for socket in image.sockets if socket.norm]
         if len(set(norms)) != len(norms):
@@ -217,7 +233,9 @@ class FoldedNetwork:
             conv = self.convs[name]
             conv.shift = torch.zeros(conv.socket.channels, device=device, requires_grad=True)
             if side == PICKS:
-                conv.learn_weights(image.free[name], device)
+                if below is not None and name in below.taken:
+                    conv.add_weights(below.values[name])
+                conv.learn_weights(below.left(name) if below else image.free[name], device)
             elif side:
                 kernel = torch.zeros(conv.socket.channels, side, side, device=device)
                 kernel[:, side // 2, side // 2] = 1
@@ -276,7 +294,7 @@ class FoldedNetwork:
             shift={name: shift for name, (shift, _) in found.items() if shift is not None},
             kernel={name: kernel for name, (_, kernel) in found.items() if kernel is not None},
             gain={name: gain for name, (gain, _, _) in picked.items()},
-            used={name: used for name, (_, used, own) in picked.items() if not used.all() or own.size},
+            used={name: used for name, (_, used, own) in picked.items() if not used.all() or own.size or name in self._shared},
             own={name: own for name, (_, _, own) in picked.items() if own.size},
         )
 

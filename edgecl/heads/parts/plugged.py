@@ -27,6 +27,7 @@ from edgecl.heads.parts.overlays import PICKS
 from edgecl.heads.parts.recipe import Recipe, hold_out, read_pixels
 from edgecl.heads.parts.settled import settled
 from edgecl.rom.base import Rom
+from edgecl.rom.overlay import Below
 from edgecl.rom.sockets import Plugs
 from edgecl.space import unit_sqrt
 from edgecl.types import Floats, Ints, Pixels, Task
@@ -47,10 +48,12 @@ def learn(
     seed: int,
     false_reject: float,
     session: Session,
+    below: Below | None = None,
 ) -> Learned:
     """Learn plugs at the sockets in `sides` and the maps on top.
 
-    sides: name -> side of the kernel; 0 for a shift alone, PICKS for a shift and the convolution's weights.
+    sides: name -> side of the kernel; 0 for a shift alone, PICKS for a shift and the convolution's weights.   below: what other
+    heads have put into the ROM's free places, where the head stands on them.
 
     Raises ConfigError before the work starts when it would take longer than the session's budget.
     """
@@ -68,19 +71,28 @@ def learn(
     on_plain = discriminant.fit(unit_sqrt(plain), y, k)
     per_fit = session.clock() - fitting
     with limited(rom.threads):
-        key = _key(rom, method, recipe, sides, seed, task, pixels, training.kernels())
-        trained = training.run(task, rom, pixels, held, recipe, sides, seed, key, session, started, per_fit)
+        key = _key(rom, method, recipe, sides, seed, task, pixels, training.kernels(), below)
+        trained = training.run(task, rom, pixels, held, recipe, sides, seed, key, session, started, per_fit, below)
         with settled(session.say):
             return _head(task, rom, method, sides, held, on_plain, trained, pixels, false_reject, session)
 
 
 def _key(
-    rom: Rom, method: str, recipe: Recipe, sides: Mapping[str, int], seed: int, task: Task, pixels: Pixels, version: str
+    rom: Rom,
+    method: str,
+    recipe: Recipe,
+    sides: Mapping[str, int],
+    seed: int,
+    task: Task,
+    pixels: Pixels,
+    version: str,
+    below: Below | None,
 ) -> str:
     """Digest over all that a learning depends on: a state on disk of another key is another learning's."""
     parts = [rom.rom_id, rom.runtime, method, asdict(recipe), dict(sides), seed, list(task.classes), sys.byteorder, version]
     digest = hashlib.sha256(json.dumps(parts).encode())
-    for array in (task.features, task.labels, pixels):
+    lower = (*below.taken.values(), *below.values.values()) if below else ()
+    for array in (task.features, task.labels, pixels, *lower):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
@@ -196,7 +208,7 @@ def _compact(trained: Any, rom: Rom, pixels: Pixels, y: Ints, k: int, smallest: 
             break
     arrays, layout = packing.plug_arrays(trained.plugs, chosen)
     plugs = packing.plugs_of(arrays, layout)
-    return plugs, chosen, moved, rom.features(pixels, plugs)
+    return plugs, chosen, moved, rom.features(pixels, trained.over_rom(plugs))
 
 
 def _smallest_map(w: NDArray[np.float64], z: Floats, smallest: bool) -> tuple[dict[str, NDArray[Any]], str, float]:

@@ -25,6 +25,7 @@ from edgecl.heads.parts.recipe import MOST_PICTURES, VIEW_BYTES, Recipe
 from edgecl.heads.parts.settled import settled
 from edgecl.heads.parts.views import Views, features
 from edgecl.rom.base import Rom
+from edgecl.rom.overlay import Below
 from edgecl.rom.parity import compare
 from edgecl.rom.sockets import Plugs
 from edgecl.rom.torch_compat import torch
@@ -43,11 +44,13 @@ class OutOfTime(KeyboardInterrupt):
 class Trained:
     """What came of a run.
 
-    plugs: exact.   tried: (n, d) features of all pictures after the main epochs, which had not seen those held out.
+    plugs: exact.   over_rom: makes of plugs above other heads such over the ROM alone, for the runtime.
+    tried: (n, d) features of all pictures after the main epochs, which had not seen those held out.
     features: (n, d) of the pictures with some plugs, in PyTorch.
     """
 
     plugs: Plugs
+    over_rom: Callable[[Plugs], Plugs]
     tried: Floats
     features: Callable[[Plugs], Floats]
     report: dict[str, Any]
@@ -65,26 +68,29 @@ def run(
     session: Session,
     started: float,
     per_fit: float,
+    below: Below | None = None,
 ) -> Trained:
     """Learn the plugs. Raises ConfigError before any work when the estimate exceeds the session's budget.
 
-    started: by the session's clock, when the budget began.   per_fit: seconds of one discriminant.
+    started: by the session's clock, when the budget began.   per_fit: seconds of one discriminant.   below: of heads that
+    this one stands on.
     """
     device = _device(rom)
     y, k, n = task.labels, len(task.classes), len(task)
-    network = FoldedNetwork(rom.image, sides, device)
+    network = FoldedNetwork(rom.image, sides, device, below=below)
+    over_rom = below.composed if below else lambda plugs: plugs
     rows = _some(y, held, seed) if n > MOST_PICTURES else np.arange(n)
     train = rows[~held[rows]]
     epochs = recipe.main_epochs(len(train))
-    per_lower, per_step, bytes_each, resident = _probe(network, rom, pixels, session)
+    per_lower, per_step, bytes_each, resident = _probe(network, rom, pixels, session, below)
     passes = (recipe.variants + 1) * n, epochs * len(train) + recipe.refresh * len(rows)
     kept = passes[0] * bytes_each <= VIEW_BYTES
-    below = passes[0] if kept else passes[1]  # what is not kept is computed when it is used
+    lower = passes[0] if kept else passes[1]  # what is not kept is computed when it is used
     # At the end: four looks at what was learned, one of them by the runtime, and as many fits.
-    looks = 4 + (len(LEVELS) if recipe.goal else 0)
+    looks = 4 + (len(LEVELS) if recipe.goal else 0) + (below is not None)
     tail = looks * (n * (per_step / 2 + (0 if kept else per_lower)) + per_fit)
     spent = session.clock() - started
-    estimate = spent + below * per_lower + passes[1] * per_step + (epochs + recipe.refresh) * crossfit.FOLDS * per_fit + tail
+    estimate = spent + lower * per_lower + passes[1] * per_step + (epochs + recipe.refresh) * crossfit.FOLDS * per_fit + tail
     session.say(
         f"'{task.name}': plugs for {len(sides)} of {len(rom.image.sockets)} sockets, {epochs} + {recipe.refresh} epochs of "
         f"{len(train)} pictures in PyTorch ({device}); about {estimate:.0f} s and "
@@ -126,9 +132,10 @@ def run(
             "going on from the state on disk" if saved.found else "there is no state on disk to go on from: a fresh start"
         )
     main = crossfit.Schedule(epochs, recipe.batch, recipe.rate)
+    plain = features(network.upper, views, n) if below else task.features
     try:
         did, losses = crossfit.learn(
-            network, views, y, k, task.features, main, seed=seed, rows=train, saved=saved, stage="main", tick=tick
+            network, views, y, k, plain, main, seed=seed, rows=train, saved=saved, stage="main", tick=tick
         )
     except OutOfTime:
         raise _too_slow(task, session, session.clock() - started) from None
@@ -168,7 +175,7 @@ def run(
         },
         **compacted,
     }
-    return Trained(network.plugs(), tried, with_plugs, report)
+    return Trained(network.plugs(), over_rom, tried, with_plugs, report)
 
 
 def kernels() -> str:
@@ -216,8 +223,10 @@ def _wait_for(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session) -> tuple[float, float, int, int]:
-    """Try everything once before the work: that the network is the ROM's, and that the runtime takes such plugs.
+def _probe(
+    network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session, below: Below | None
+) -> tuple[float, float, int, int]:
+    """Try everything once before the work: that the network is the ROM's, with what is below, and that the runtime takes plugs.
 
     Returns seconds a picture below and above the cut, bytes of a picture at the cut, and bytes of the process's memory with
     one pass of the learning in it.
@@ -237,12 +246,13 @@ def _probe(network: FoldedNetwork, rom: Rom, pixels: Pixels, session: Session) -
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     with torch.no_grad():
         found = network.upper(views.batch(0, rows)).float().cpu().numpy()
-    agreement = compare(rom.features(pixels[some]), found)
+    start = below.composed(network.plugs()) if below else network.plugs()
+    agreement = compare(rom.features(pixels[some], start if below else None), found)
     if not agreement.cosine >= _ALIKE:
         raise RomError(
             f"the network of ROM {rom.rom_id[:12]} as plugs learn in it answers otherwise than the ROM on {rom.runtime} "
             f"({agreement}); only linear heads can be learned on it"
         )
-    rom.features(pixels[:1], network.plugs())  # still zeros; a runtime that cannot take them says so now
+    rom.features(pixels[:1], start)  # still zeros; a runtime that cannot take them says so now
     lower, step = (min(of_part) for of_part in zip(*seconds[1:], strict=True))
     return lower / crossfit.PART, step / crossfit.PART, views.bytes_each, peak

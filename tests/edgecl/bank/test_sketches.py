@@ -10,7 +10,11 @@ from edgecl.bank.bank import FORMAT, HeadBank
 from edgecl.errors import BankError
 from firmware_sim.faults import count, cut_at_call, cut_at_instruction, read_only
 
-DOWN_TO = {1: "DROP TABLE sketches; DROP TABLE accepted;", 2: "DROP TABLE sketches;"}
+DOWN_TO = {
+    1: "DROP TABLE stands_on; DROP TABLE sketches; DROP TABLE accepted;",
+    2: "DROP TABLE stands_on; DROP TABLE sketches;",
+    3: "DROP TABLE stands_on;",
+}
 
 
 def of_format(path, number):
@@ -42,7 +46,7 @@ def test_a_bank_of_an_earlier_format_is_taken_up_with_all_it_holds(tmp_path, num
         assert bank.sketch(bank.current()["birds"]) is None and bank.verify() == []
     with HeadBank(path) as bank:
         assert bank._all("PRAGMA user_version") == [(FORMAT,)] and bank.verify() == []
-        assert bool(bank.accepted()) == (number == 2), "the counters stay, where there were any"
+        assert bool(bank.accepted()) == (number >= 2), "the counters stay, where there were any"
         there = bank.put("birds", b"2", "learn", sketch=b"s")
         assert bank.sketch(there.digest) == b"s" and [g.number for g in bank.history("birds")] == [1, 2]
 
