@@ -18,16 +18,26 @@ def config(name: str, options: Mapping[str, Any], where: str = "") -> Any:
 
     where: what messages call it; its name if nothing else.   Raises UnknownName, ConfigError, or MissingDependency.
     """
-    registry.check("learner", registry.LEARNERS, name)
     where = where or name
-    found = import_module(registry.LEARNERS[name].partition(":")[0]).Config
-    hints = get_type_hints(found)
-    fields = {field.name: hints[field.name] for field in dataclasses.fields(found)}
+    found, fields = _declared(name)
     given = checked(fields, options, where)
     try:
         return found(**given)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def takes(name: str) -> frozenset[str]:
+    """The settings that the learner `name` has. Raises UnknownName or MissingDependency."""
+    return frozenset(_declared(name)[1])
+
+
+def _declared(name: str) -> tuple[Any, dict[str, Any]]:
+    """Its `Config`, and the type of each setting."""
+    registry.check("learner", registry.LEARNERS, name)
+    found = import_module(registry.LEARNERS[name].partition(":")[0]).Config
+    hints = get_type_hints(found)
+    return found, {field.name: hints[field.name] for field in dataclasses.fields(found)}
 
 
 def told(settings: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from edgecl.streams.base import Dataset, Stream
 from edgecl.streams.scenarios import making as scenarios
 from edgecl.text import printable
 
+TASKS = "tasks"  # a setting of every scenario, and of learners that make room for so many
 SCENARIO = "scenario"  # the owner of the scenario's settings, beside the learners'
 LEARNER = "learner"  # in a table of settings: which learner it is, where the table's name is not one
 _LARGEST_SEED = 2**31
@@ -95,12 +96,16 @@ def planned(
     *,
     settings: Sequence[tuple[str, str, Any]] = (),
     tables: Mapping[str, Mapping[str, Any]] | None = None,
+    everywhere: Mapping[str, Any] | None = None,
+    tasks: int | None = None,
     batch: int = 1,
     every: int | None = None,
 ) -> Plan:
     """A plan from words: names of learners, or of tables that say by `learner` which one they are settings of.
 
-    settings: (owner, name, value), over those of `tables`; the owner is one of the names, or "scenario".
+    settings: (owner, name, value), over those of `tables`; the owner is one of the names, or "scenario".   everywhere: of all
+    learners that have such a setting and are given no other.   tasks: only the first so many experiences, which is also told to
+    learners that make room for that many.
     Raises UnknownName or ConfigError, also for settings of what is not run.
     """
     options: dict[str, dict[str, Any]] = {owner: dict(table) for owner, table in (tables or {}).items()}
@@ -109,10 +114,21 @@ def planned(
             known = ", ".join([*learners, SCENARIO])
             raise ConfigError(f"a setting is of '{printable(owner, 60)}', which is not run here; there are {known}")
         options.setdefault(owner, {})[name] = value
-    entries = []
+    common = dict(everywhere or {})
+    if tasks is not None:
+        options.setdefault(SCENARIO, {})[TASKS] = tasks
+    entries, taken = [], {TASKS}
     for label in learners:
         own = options.get(label, {})
-        entries.append(Entry(label, str(own.pop(LEARNER, label)), own))
+        name = str(own.pop(LEARNER, label))
+        if common or tasks is not None:
+            has = making.takes(name)
+            taken |= has & set(common)
+            told = common if tasks is None else {**common, TASKS: tasks}
+            own = {key: value for key, value in told.items() if key in has} | own
+        entries.append(Entry(label, name, own))
+    if left := [name for name in common if name not in taken]:
+        raise ConfigError(f"none of the learners {', '.join(learners)} has a setting '{left[0]}'; leave it out")
     registry.check("scenario", registry.SCENARIOS, scenario)
     return Plan(tuple(entries), scenario, tuple(seeds), batch, every, options.get(SCENARIO, {}))
 

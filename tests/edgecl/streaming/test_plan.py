@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgecl.errors import ConfigError, UnknownName
+from edgecl.options import Text
 from edgecl.streaming.plan import Entry, Plan, data_digest, planned
 from edgecl.streams.datasets import modes, moons
 
@@ -17,6 +18,21 @@ def test_settings_over_tables_over_defaults() -> None:
     assert [(entry.label, entry.learner) for entry in plan.entries] == [("ncm", "ncm"), ("slda", "slda"), ("stiff", "slda")]
     assert [entry.config.shrinkage for entry in plan.entries[1:]] == [0.2, 0.9]
     assert plan.entries[1].config.space == "plain"
+
+
+def test_settings_for_all_reach_the_learners_that_have_them() -> None:
+    pytest.importorskip("torch", reason="learners with a network need PyTorch: pip install 'edgecl[learn]'")
+    tables = {"wide": {"learner": "cpg", "width": 2.0}}
+    names = ["cpg", "wide", "ncm", "packnet"]
+    plan = planned(names, "class", [0], tables=tables, everywhere={"width": Text("0.25"), "net": Text("cnn")}, tasks=3)
+    assert [entry.config.width for entry in plan.entries if entry.label != "ncm"] == [0.25, 2.0, 0.25]
+    assert {entry.config.net for entry in plan.entries if entry.label != "ncm"} == {"cnn"}
+    assert [entry.config.tasks for entry in plan.entries if entry.label != "ncm"] == [3, 3, 3], "room for so many"
+    assert plan.scenario_options == {"tasks": 3}
+    own = planned(["cpg"], "class", [0], settings=[("cpg", "tasks", 20)], tasks=3)
+    assert own.entries[0].config.tasks == 20
+    with pytest.raises(ConfigError, match="none of the learners ncm has a setting 'net'"):
+        planned(["ncm"], "class", [0], everywhere={"net": Text("cnn")})
 
 
 def test_the_scenario_has_settings_too() -> None:
