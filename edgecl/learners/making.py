@@ -42,8 +42,12 @@ def _declared(name: str) -> tuple[Any, dict[str, Any]]:
 
 def told(settings: Any) -> dict[str, Any]:
     """A `Config` as plain values, without what no result depends on: fields whose metadata have `place`."""
-    places = {field.name for field in dataclasses.fields(settings) if field.metadata.get("place")}
-    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in places}
+    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in places(settings)}
+
+
+def places(settings: Any) -> frozenset[str]:
+    """Of a `Config`, the fields that say where the learner keeps how far it is."""
+    return frozenset(field.name for field in dataclasses.fields(settings) if field.metadata.get("place"))
 
 
 def make(name: str, shape: tuple[int, ...], k: int, seed: int, settings: Any = None) -> Learner:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -85,7 +84,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; every learner with all its settings."""
-        entries = [{"label": e.label, "learner": e.learner, "config": dataclasses.asdict(e.config)} for e in self.entries]
+        entries = [{"label": e.label, "learner": e.learner, "config": making.told(e.config)} for e in self.entries]
         return {**vars(self), "entries": entries, "seeds": list(self.seeds), "scenario_options": dict(self.scenario_options)}
 
 
