@@ -31,6 +31,12 @@ def run(
     batch: Annotated[int, typer.Option("--batch", min=1, help="Samples a step.")] = 1,
     every: Annotated[int | None, typer.Option("--every", min=1, help="Also judge after each so many samples.")] = None,
     tasks: Annotated[int | None, typer.Option("--tasks", min=1, help="Only the first so many experiences.")] = None,
+    net: Annotated[
+        str | None, typer.Option("--net", help="Network of learners that have one, such as vgg16_bn; others by --set.")
+    ] = None,
+    width: Annotated[
+        str | None, typer.Option("--width", help="Of cpg and its like: times the network's weights, such as 0.25.")
+    ] = None,
     side: Annotated[int | None, typer.Option("--size", min=1, help="Without a ROM: side of the pictures, pixels.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -49,21 +55,21 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Every learner through the stream with every seed: accuracy with intervals, forgetting, transfer, bytes, seconds."""
-    from edgecl.options import assignment, read_tables
+    from edgecl.options import Text, assignment, read_tables
     from edgecl.streaming.comparing import compare
     from edgecl.streaming.opening import open_data
-    from edgecl.streaming.plan import SCENARIO, planned
+    from edgecl.streaming.plan import ALL, planned
     from edgecl.streaming.report import verdict, write
 
-    given: list[tuple[str, str, Any]] = [assignment(text) for text in settings or []]
-    if tasks is not None:
-        given.append((SCENARIO, "tasks", tasks))
+    common = [(ALL, name, Text(text)) for name, text in (("net", net), ("width", width)) if text is not None]
+    given: list[tuple[str, str, Any]] = [*common, *(assignment(text) for text in settings or [])]
     plan = planned(
         [name.strip() for name in learner.split(",")],
         scenario,
         _seeds(seeds),
         settings=given,
         tables=read_tables(config) if config else {},
+        tasks=tasks,
         batch=batch,
         every=every,
     )

@@ -18,11 +18,8 @@ def config(name: str, options: Mapping[str, Any], where: str = "") -> Any:
 
     where: what messages call it; its name if nothing else.   Raises UnknownName, ConfigError, or MissingDependency.
     """
-    registry.check("learner", registry.LEARNERS, name)
     where = where or name
-    found = import_module(registry.LEARNERS[name].partition(":")[0]).Config
-    hints = get_type_hints(found)
-    fields = {field.name: hints[field.name] for field in dataclasses.fields(found)}
+    found, fields = _declared(name)
     given = checked(fields, options, where)
     try:
         return found(**given)
@@ -30,10 +27,27 @@ def config(name: str, options: Mapping[str, Any], where: str = "") -> Any:
         raise ConfigError(f"{where}: {error}") from error
 
 
+def takes(name: str) -> frozenset[str]:
+    """The settings that the learner `name` has. Raises UnknownName or MissingDependency."""
+    return frozenset(_declared(name)[1])
+
+
+def _declared(name: str) -> tuple[Any, dict[str, Any]]:
+    """Its `Config`, and the type of each setting."""
+    registry.check("learner", registry.LEARNERS, name)
+    found = import_module(registry.LEARNERS[name].partition(":")[0]).Config
+    hints = get_type_hints(found)
+    return found, {field.name: hints[field.name] for field in dataclasses.fields(found)}
+
+
 def told(settings: Any) -> dict[str, Any]:
     """A `Config` as plain values, without what no result depends on: fields whose metadata have `place`."""
-    places = {field.name for field in dataclasses.fields(settings) if field.metadata.get("place")}
-    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in places}
+    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in places(settings)}
+
+
+def places(settings: Any) -> frozenset[str]:
+    """Of a `Config`, the fields that say where the learner keeps how far it is."""
+    return frozenset(field.name for field in dataclasses.fields(settings) if field.metadata.get("place"))
 
 
 def make(name: str, shape: tuple[int, ...], k: int, seed: int, settings: Any = None) -> Learner:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def run(
         if chosen not in read:
             read[chosen] = open_data(chosen, rom=rom if row.needs else None, say=say, progress=progress)
         dataset, stated = read[chosen]
-        entry = Entry(cell.name, cell.learner, {**cell.options, **_places(cell, folder)})
+        entry = Entry(cell.name, cell.learner, cell.options)
         plan = Plan((entry,), cell.scenario, cell.seeds, scenario_options=cell.scenario_options)
         result = compare(plan, dataset, workers=workers, folder=folder, progress=progress)
         told = [figures(one.result) for one in result.runs[cell.name]]
@@ -82,10 +82,3 @@ def run(
 
 def _shortened(cell: Cell) -> Cell:
     return replace(cell, seeds=cell.seeds[:SHORT], options={**cell.options, **cell.short})
-
-
-def _places(cell: Cell, folder: Path | None) -> dict[str, str]:
-    """Where a learner that is long at one experience keeps how far it is: beside the runs."""
-    config = Entry(cell.name, cell.learner, cell.options).config
-    places = [field.name for field in fields(config) if field.metadata.get("place")]
-    return {name: str(folder / name) for name in places} if folder else {}

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,8 @@ def compare(
     """Run every learner of the plan with every seed on the data.
 
     workers: processes; each has a copy of the data, so inputs must be arrays. Seconds then say little.   folder: where runs are
-    kept as they are done; those that are there already are not run again.   conditions: to be stated in the record.
+    kept as they are done; those that are there already are not run again. Learners that are long at one experience keep their
+    states there too, so that what was killed goes on.   conditions: to be stated in the record.
     Raises UnknownName, ConfigError or DataError before anything is run, and what a learner raises.
     """
     for entry in plan.entries:
@@ -96,7 +97,12 @@ def compare(
     for (label, seed), key in keys.items():
         if found := kept.get(key):
             done[label, seed] = Run(label, seed, found.experiences, found.result, found.regions)
-    todo = [(entry, seed) for seed in plan.seeds for entry in plan.entries if (entry.label, seed) not in done]
+    todo = [
+        (_placed(entry, folder, keys[entry.label, seed]), seed)
+        for seed in plan.seeds
+        for entry in plan.entries
+        if (entry.label, seed) not in done
+    ]
     skipped = len(done)
 
     def within(i: int) -> None:
@@ -110,6 +116,12 @@ def compare(
     runs = {entry.label: tuple(done[entry.label, seed] for seed in plan.seeds) for entry in plan.entries}
     stated = {**(conditions or {}), "versions": versions(), "workers": workers, "runs_kept_from_before": skipped}
     return Comparison(plan, dataset.name, runs, stated)
+
+
+def _placed(entry: Entry, folder: Path | None, key: str) -> Entry:
+    """With a place for its states beside the runs, where it has any and none was named; for each run another."""
+    names = making.places(entry.config) - set(entry.options) if folder is not None else frozenset()
+    return replace(entry, options={**entry.options, **{name: str(folder / name / key[:16]) for name in names if folder}})
 
 
 def run_one(
@@ -154,9 +166,9 @@ class Host:
         self._plan = Plan(**{**plan, "entries": entries, "seeds": tuple(plan["seeds"]), "scenario_options": options})
         self._dataset = _load(Path(settings["data"]))
 
-    def run(self, label: str, seed: int) -> dict[str, Any]:
-        """The run as JSON values."""
-        entry = next(one for one in self._plan.entries if one.label == label)
+    def run(self, label: str, learner: str, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        """The run as JSON values. label, learner, options: of the entry."""
+        entry = Entry(label, learner, options)
         return run_one(self._plan, entry, seed, self._plan.stream(self._dataset, seed)).to_dict()
 
 
@@ -176,7 +188,9 @@ def _apart(plan: Plan, dataset: Dataset, todo: list[tuple[Entry, int]], workers:
         _save(dataset, place)
         settings = {"plan": plain, "data": str(place)}
         pool = end.enter_context(Pool("processes", f"{__name__}:{Host.__name__}", settings, min(workers, len(todo))))
-        futures = [pool.submit("run", {"label": e.label, "seed": s}, affinity=i) for i, (e, s) in enumerate(todo)]
+        # As values, not as words of a command line, which are known by a type that JSON does not keep.
+        jobs = [{"label": e.label, "learner": e.learner, "options": asdict(e.config), "seed": s} for e, s in todo]
+        futures = [pool.submit("run", job, affinity=i) for i, job in enumerate(jobs)]
         for future in as_completed(futures):
             yield run_of(future.result())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,9 @@ from edgecl.streams.base import Dataset, Stream
 from edgecl.streams.scenarios import making as scenarios
 from edgecl.text import printable
 
+TASKS = "tasks"  # a setting of every scenario, and of learners that make room for so many
 SCENARIO = "scenario"  # the owner of the scenario's settings, beside the learners'
-ALL = "all"  # the owner of settings that every learner here gets
+ALL = "all"  # the owner of settings of every learner that has them
 LEARNER = "learner"  # in a table of settings: which learner it is, where the table's name is not one
 _LARGEST_SEED = 2**31
 _PACKAGES = ("numpy", "torch")  # that results depend on
@@ -85,7 +85,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; every learner with all its settings."""
-        entries = [{"label": e.label, "learner": e.learner, "config": dataclasses.asdict(e.config)} for e in self.entries]
+        entries = [{"label": e.label, "learner": e.learner, "config": making.told(e.config)} for e in self.entries]
         return {**vars(self), "entries": entries, "seeds": list(self.seeds), "scenario_options": dict(self.scenario_options)}
 
 
@@ -96,27 +96,38 @@ def planned(
     *,
     settings: Sequence[tuple[str, str, Any]] = (),
     tables: Mapping[str, Mapping[str, Any]] | None = None,
+    tasks: int | None = None,
     batch: int = 1,
     every: int | None = None,
 ) -> Plan:
     """A plan from words: names of learners, or of tables that say by `learner` which one they are settings of.
 
-    settings: (owner, name, value), over those of `tables`; the owner is one of the names, "scenario", or "all": every learner,
-    under what is set for it by its name.
-    Raises UnknownName or ConfigError, also for settings of what is not run; an entry's `config` does where a learner has no
-    setting of that name.
+    settings: (owner, name, value), over those of `tables`; the owner is one of the names, "scenario", or "all": every learner
+    that has such a setting and is given no other.   tasks: only the first so many experiences, which is also told to learners
+    that make room for that many.
+    Raises UnknownName or ConfigError, also for settings of what is not run, or that none of `all` has.
     """
     options: dict[str, dict[str, Any]] = {owner: dict(table) for owner, table in (tables or {}).items()}
-    for owner, name, value in sorted(settings, key=lambda setting: setting[0] != ALL):
+    for owner, name, value in settings:
         if owner not in (*learners, SCENARIO, ALL):
             known = ", ".join([*learners, SCENARIO, ALL])
             raise ConfigError(f"a setting is of '{printable(owner, 60)}', which is not run here; there are {known}")
-        for one in learners if owner == ALL else (owner,):
-            options.setdefault(one, {})[name] = value
-    entries = []
+        options.setdefault(owner, {})[name] = value
+    common = options.pop(ALL, {})
+    if tasks is not None:
+        options.setdefault(SCENARIO, {})[TASKS] = tasks
+    entries, taken = [], {TASKS}
     for label in learners:
         own = options.get(label, {})
-        entries.append(Entry(label, str(own.pop(LEARNER, label)), own))
+        name = str(own.pop(LEARNER, label))
+        if common or tasks is not None:
+            has = making.takes(name)
+            taken |= has & set(common)
+            told = common if tasks is None else {**common, TASKS: tasks}
+            own = {key: value for key, value in told.items() if key in has} | own
+        entries.append(Entry(label, name, own))
+    if left := [name for name in common if name not in taken]:
+        raise ConfigError(f"none of the learners {', '.join(learners)} has a setting '{left[0]}'; leave it out")
     registry.check("scenario", registry.SCENARIOS, scenario)
     return Plan(tuple(entries), scenario, tuple(seeds), batch, every, options.get(SCENARIO, {}))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgecl.errors import EdgeclError
-from edgecl.options import Text
+from edgecl.options import Text, assignment
 from edgecl.streaming.comparing import Comparison, compare
 from edgecl.streaming.plan import planned
 from edgecl.streaming.record import RUNS, Run, run_of
@@ -54,6 +54,23 @@ def test_an_interrupted_comparison_goes_on(result: Comparison, dataset: Dataset,
     assert on.conditions["runs_kept_from_before"] == 1
     assert [told(run) for run in on.runs["ncm"]] == [told(run) for run in result.runs["ncm"]]
     assert compare(result.plan, dataset, folder=tmp_path).conditions["runs_kept_from_before"] == 4
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_learner_that_is_long_at_one_experience_keeps_its_states_beside_the_runs(tmp_path: Path, workers: int) -> None:
+    """For each run in a folder of its own, so that other data there are no damage."""
+    pytest.importorskip("torch", reason="learners with a network need PyTorch: pip install 'edgecl[learn]'")
+    own = tmp_path / "mine"
+    settings = [assignment(f"{name}.scale=0.01") for name in ("packnet", "independent")]
+    settings.append(assignment(f"independent.states={own}"))
+    data, folder = modes.load(), tmp_path / "out"
+    for scenario in ("class", "domain"):
+        plan = planned(["packnet", "independent"], scenario, [0], settings=settings, tasks=1)
+        compare(plan, data, folder=folder, workers=workers)
+        settings = settings[:2]
+    states = list(folder.rglob("001-own.safetensors"))
+    assert len({path.parent.parent for path in states}) == 3 and all(path.is_relative_to(folder / "states") for path in states)
+    assert len(list(own.rglob("001-own.safetensors"))) == 1, "where the user says"
 
 
 def test_a_run_survives_its_line(result: Comparison) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgecl.errors import ConfigError, UnknownName
+from edgecl.options import Text
 from edgecl.streaming.plan import Entry, Plan, data_digest, planned
 from edgecl.streams.datasets import modes, moons
 
@@ -20,10 +21,26 @@ def test_settings_over_tables_over_defaults() -> None:
 
 
 def test_a_setting_of_all_goes_to_every_learner_and_yields_to_its_own() -> None:
-    tables = {"slda": {"shrinkage": 0.5}, "stiff": {"learner": "slda", "shrinkage": 0.9}}
-    given = [("stiff", "shrinkage", 0.2), ("all", "shrinkage", 0.3)]
-    plan = planned(["slda", "stiff"], "cdi", [3], settings=given, tables=tables)
-    assert [entry.config.shrinkage for entry in plan.entries] == [0.3, 0.2]
+    tables = {"stiff": {"learner": "slda", "shrinkage": 0.9}, "loose": {"learner": "slda"}}
+    given = [("loose", "shrinkage", 0.2), ("all", "shrinkage", 0.3)]
+    plan = planned(["slda", "stiff", "loose", "ncm"], "cdi", [3], settings=given, tables=tables)
+    assert [entry.config.shrinkage for entry in plan.entries[:3]] == [0.3, 0.9, 0.2]
+
+
+def test_settings_for_all_reach_the_learners_that_have_them() -> None:
+    pytest.importorskip("torch", reason="learners with a network need PyTorch: pip install 'edgecl[learn]'")
+    tables = {"wide": {"learner": "cpg", "width": 2.0}}
+    names = ["cpg", "wide", "ncm", "packnet"]
+    common = [("all", "width", Text("0.25")), ("all", "net", Text("cnn"))]
+    plan = planned(names, "class", [0], settings=common, tables=tables, tasks=3)
+    assert [entry.config.width for entry in plan.entries if entry.label != "ncm"] == [0.25, 2.0, 0.25]
+    assert {entry.config.net for entry in plan.entries if entry.label != "ncm"} == {"cnn"}
+    assert [entry.config.tasks for entry in plan.entries if entry.label != "ncm"] == [3, 3, 3], "room for so many"
+    assert plan.scenario_options == {"tasks": 3}
+    own = planned(["cpg"], "class", [0], settings=[("cpg", "tasks", 20)], tasks=3)
+    assert own.entries[0].config.tasks == 20
+    with pytest.raises(ConfigError, match="none of the learners ncm has a setting 'net'"):
+        planned(["ncm"], "class", [0], settings=[("all", "net", Text("cnn"))])
 
 
 def test_the_scenario_has_settings_too() -> None:
@@ -39,7 +56,7 @@ def test_the_scenario_has_settings_too() -> None:
         ({"learners": ["ncm"], "settings": [("er", "buffer", 1)]}, "'er', which is not run here; there are ncm, scenario, all"),
         ({"learners": ["slda"], "settings": [("slda", "shrinkag", 1)]}, "slda has no setting 'shrinkag'; did you mean"),
         ({"learners": ["slda"], "settings": [("slda", "shrinkage", 7.0)]}, "slda: shrinkage"),
-        ({"learners": ["slda", "ncm"], "settings": [("all", "shrinkage", 0.5)]}, "ncm has no setting 'shrinkage'"),
+        ({"learners": ["ncm"], "settings": [("all", "shrinkage", 0.5)]}, "ncm has a setting 'shrinkage'"),
         ({"learners": ["ncm", "ncm"]}, "'ncm' stands there twice"),
         ({"learners": ["ncm"], "seeds": [1, 1]}, "'1' stands there twice"),
         ({"learners": ["ncm"], "seeds": [-1]}, "got -1"),
