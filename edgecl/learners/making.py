@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from edgecl import registry
 from edgecl.errors import ConfigError
 from edgecl.learners.base import Learner
 from edgecl.options import checked
+from edgecl.text import printable
 
 
 def config(name: str, options: Mapping[str, Any], where: str = "") -> Any:
@@ -31,9 +34,24 @@ def config(name: str, options: Mapping[str, Any], where: str = "") -> Any:
 
 
 def told(settings: Any) -> dict[str, Any]:
-    """A `Config` as plain values, without what no result depends on: fields whose metadata have `place`."""
-    places = {field.name for field in dataclasses.fields(settings) if field.metadata.get("place")}
-    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in places}
+    """A `Config` as plain values, without what no result depends on: fields whose metadata have `place`.
+
+    Of a field whose metadata have `file`, the digest of the file and not its name. Raises ConfigError.
+    """
+    found = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if not field.metadata.get("place"):
+            found[field.name] = _digest(Path(value)) if value and field.metadata.get("file") else value
+    return found
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{printable(path)} cannot be read: {error.strerror}; name a file that is there") from None
 
 
 def make(name: str, shape: tuple[int, ...], k: int, seed: int, settings: Any = None) -> Learner:

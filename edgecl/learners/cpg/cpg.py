@@ -17,7 +17,7 @@ from edgecl.learners.cpg import compacting, goals
 from edgecl.learners.cpg.data import TaskData
 from edgecl.learners.cpg.learning import learn
 from edgecl.learners.cpg.repicking import repick
-from edgecl.learners.cpg.settings import Config
+from edgecl.learners.cpg.settings import Config, at
 from edgecl.learners.cpg.shared_net import Developed, SharedNet
 from edgecl.learners.cpg.state import State
 
@@ -33,18 +33,24 @@ class Cpg(SharedNet):
     def _develop(self, task: int, data: TaskData) -> Developed:
         goal = goals.goal_of(self.job, task, data, self.config)
         learned_name, learned = self._learn_until_wide_enough(task, data, goal)
-        at_cap = not self._meets(learned.accuracy, goal)
+        at_cap = not self._meets(learned.accuracy, goal, task)
         records, names = {0.0: learned.accuracy}, {0.0: learned_name}
         owns = learned.own(task) > 0
         if owns:
             self._compact(task, data, at_cap, records, names)
-        level = masks.choose_level({level: self._seen_as(value) for level, value in records.items()}, goal, at_cap)
+        level = self._level(task, records, goal, at_cap)
         state = State.of(self.job.states.get(names[level]))
         if task > 1 and owns and self.config.repick and self.config.picks:
             name = f"{task:03d}-C"
             state = self.job.phase(name, names[level], lambda before: repick(self.job, before, task, data, self.config))
         picks = {name: masks.picked(scores) for name, scores in state.scores.items()}
         return Developed(state, picks, {}, goal, level, records)
+
+    def _level(self, task: int, records: dict[float, float], goal: float, at_cap: bool) -> float:
+        if task <= len(self.config.chosen):
+            return max(level for level in records if level <= self.config.chosen[task - 1])
+        met = {level: self._with_margin(accuracy, task) for level, accuracy in records.items()}
+        return masks.choose_level(met, goal, at_cap)
 
     def _learn_until_wide_enough(self, task: int, data: TaskData, goal: float) -> tuple[str, State]:
         """Phase A, each attempt from the state after the task before; the last one counts."""
@@ -56,10 +62,10 @@ class Cpg(SharedNet):
                 name,
                 self.before(task),
                 lambda before, wide=wide: learn(  # type: ignore[misc]
-                    self.job, before, task, data, wide, config.learning, picks=config.picks
+                    self.job, before, task, data, wide, config.learning(task), picks=config.picks, patience=config.plateau
                 ),
             )
-            reached = state.train_accuracy > config.least_train_accuracy and self._meets(state.accuracy, goal)
+            reached = state.train_accuracy > config.least_train_accuracy and self._meets(state.accuracy, goal, task)
             if reached or multiplier >= config.m_max:
                 return name, state
             multiplier = min(multiplier + config.grow, config.m_max)
@@ -68,8 +74,9 @@ class Cpg(SharedNet):
         """Phase B: adds to `records` and `names` what each level reached, as long as the task stays learned."""
         config = self.config
         must = masks.must_free(task, max(config.tasks, task))
+        by_hand = config.chosen[task - 1] if task <= len(config.chosen) else None
         for start, end in pairwise((0.0, *config.levels)):
-            if at_cap and start >= must:
+            if start >= by_hand if by_hand is not None else at_cap and start >= must:
                 return
             names[end] = f"{task:03d}-B-{end:g}"
             state = self.job.phase(
@@ -83,8 +90,13 @@ class Cpg(SharedNet):
                 return
             records[end] = state.accuracy
 
-    def _meets(self, accuracy: float, goal: float) -> bool:
-        return self._seen_as(accuracy) >= goal
+    def _meets(self, accuracy: float, goal: float, task: int) -> bool:
+        return self._with_margin(accuracy, task) >= goal
+
+    def _with_margin(self, accuracy: float, task: int) -> float:
+        """What is held against a goal; an accuracy that misses it by exactly the margin fails, as published."""
+        margin = at(self.config.margin, task)
+        return self._seen_as(accuracy) + margin * (1 - 1e-9) if margin else self._seen_as(accuracy)
 
     def _seen_as(self, accuracy: float) -> float:
         return float(np.float32(accuracy)) if self.config.ref_float32_goal else accuracy

@@ -69,7 +69,7 @@ class PackNet(SharedNet):
         state = released(self.job, before, task, data, before.multiplier)
         work = Work(self.job.network(before.multiplier), state, task, replace(config, decay=0.0), train_private=False)
         draw = self.job.numpy(_PHASE, task)
-        return compacting.trained(self.job, work, data, schedule, draw, "learning a task", keep_best=True)
+        return compacting.trained(self.job, work, data, schedule, draw, "learning a task", best_from=0)
 
     def _prune(self, before: State, task: int, data: TaskData, share: float) -> State:
         study = self.config.form == "study"

@@ -106,7 +106,7 @@ class _Masked(Work):
         share = 0.0
         for at in range(schedule.epochs):
             right = 0
-            for x, y in epoch(data, self._config.batch, self._config.augment, draw):
+            for x, y in epoch(data, data.batch, self._config.augment, draw, self._config.cutout):
                 right += self._mask_step(x.to(self._device), y.to(self._device), adams, divide)
             for adam in adams:
                 for group in adam.param_groups:
