@@ -42,11 +42,12 @@ def told(settings: Any) -> dict[str, Any]:
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if not field.metadata.get("place"):
-            found[field.name] = _digest(Path(value)) if value and field.metadata.get("file") else value
+            found[field.name] = digest(Path(value)) if value and field.metadata.get("file") else value
     return found
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hex. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,7 @@ chosen level (`ref_repick_baseline`), the width never passes `m_max`, and a miss
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from edgecl.learners.cpg.learning import learn
 from edgecl.learners.cpg.repicking import repick
 from edgecl.learners.cpg.settings import Config, at
 from edgecl.learners.cpg.shared_net import Developed, SharedNet
+from edgecl.learners.cpg.stages import Stage
 from edgecl.learners.cpg.state import State
 
 __all__ = ["Config", "Cpg"]
@@ -29,6 +30,20 @@ class Cpg(SharedNet):
 
     kind: ClassVar[str] = "cpg"
     config: Config
+
+    @classmethod
+    def stages(cls, config: Any, task: int) -> list[Stage]:
+        found = goals.stages(config, task)
+        picks = config.picks and task > 1
+        if task > 1 or not config.pretrained:
+            for wide in _widths(config):
+                found.append(Stage("learning", config.learning(task).epochs, picks, config.plateau > 0, wide))
+        by_hand = config.chosen[task - 1] if task <= len(config.chosen) else 1.0
+        levels = sum(level <= by_hand for level in config.levels)
+        found.append(Stage("pruning", levels * config.pruning(task).epochs, False, config.prune_best, config.m_max))
+        if picks and config.repick:
+            found.append(Stage("picking again", config.repicking.epochs, True, True, config.m_max))
+        return found
 
     def _develop(self, task: int, data: TaskData) -> Developed:
         goal = goals.goal_of(self.job, task, data, self.config)
@@ -103,8 +118,12 @@ class Cpg(SharedNet):
 
     def _phases(self, task: int) -> list[str]:
         steps = [f"B-{level:g}" for level in self.config.levels]
-        widths, at = [], 1.0
-        while at < self.config.m_max:
-            widths.append(at)
-            at = min(at + self.config.grow, self.config.m_max)
-        return [f"{task:03d}-{step}" for step in (*(f"A-{m:g}" for m in (*widths, at)), *steps, "C")]
+        return [f"{task:03d}-{step}" for step in (*(f"A-{m:g}" for m in _widths(self.config)), *steps, "C")]
+
+
+def _widths(config: Config) -> list[float]:
+    """All multipliers that it may come to."""
+    widths = [1.0]
+    while widths[-1] < config.m_max:
+        widths.append(min(widths[-1] + config.grow, config.m_max))
+    return widths

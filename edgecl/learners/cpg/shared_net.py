@@ -17,6 +17,7 @@ from edgecl.learners.base import Learner
 from edgecl.learners.cpg import plots
 from edgecl.learners.cpg.data import TaskData, prepare, tensor
 from edgecl.learners.cpg.job import Job
+from edgecl.learners.cpg.stages import Stage
 from edgecl.learners.cpg.state import Finished, State
 from edgecl.learners.cpg.training import ROWS, embedded, scores_of
 from edgecl.learners.parts.networks.base import Network, torch
@@ -96,6 +97,11 @@ class SharedNet(Learner):
         self.finished.append(Finished.of(states.get(own)))
         for name in self._phases(task):
             states.drop(name)
+
+    @classmethod
+    @abstractmethod
+    def stages(cls, config: Any, task: int) -> list[Stage]:
+        """What it does for the task, counted from 1, at most."""
 
     @abstractmethod
     def _develop(self, task: int, data: TaskData) -> Developed:

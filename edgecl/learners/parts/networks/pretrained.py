@@ -21,7 +21,7 @@ from edgecl.text import printable, size
 from edgecl.types import Floats
 
 _LARGEST = 4 << 30  # bytes of a file
-_HEADS = ("fc", "classifier.6", "classifier", "head")  # what networks call their last layer
+_HEADS = ("fc", "classifier.6", "classifier", "head")  # names of a last layer
 
 
 def read_weights(path: Path) -> dict[str, Floats]:
