@@ -15,8 +15,12 @@ _PHASE = 2
 
 
 def ramp(config: Config, steps: int, task: int = 1) -> tuple[int, int]:
-    """The last step after which a level may prune, and the steps between prunings; steps: of an epoch."""
-    return max(1, round(config.ramp * steps)), max(1, round(at(config.prune_every, task) * min(config.scale, 1)))
+    """The last step after which a level may prune, and the steps between prunings; steps: of an epoch.
+
+    Where these are more than the ramp has, it prunes once, at its end: a level that is recorded was pruned to.
+    """
+    last = max(1, round(config.ramp * steps))
+    return last, min(last, max(1, round(at(config.prune_every, task) * min(config.scale, 1))))
 
 
 def to_level(job: Job, before: State, task: int, data: TaskData, config: Config, start: float, end: float) -> State:

@@ -80,7 +80,7 @@ class Cpg(SharedNet):
                     self.job, before, task, data, wide, config.learning(task), picks=config.picks, patience=config.plateau
                 ),
             )
-            reached = state.train_accuracy > config.least_train_accuracy and self._meets(state.accuracy, goal, task)
+            reached = self._is_learned(state) and self._meets(state.accuracy, goal, task)
             if reached or multiplier >= config.m_max:
                 return name, state
             multiplier = min(multiplier + config.grow, config.m_max)
@@ -101,9 +101,13 @@ class Cpg(SharedNet):
                     self.job, before, task, data, config, start, end
                 ),
             )
-            if state.train_accuracy <= config.least_train_accuracy:
+            if not self._is_learned(state):
                 return
             records[end] = state.accuracy
+
+    def _is_learned(self, state: State) -> bool:
+        least = self.config.least_train_accuracy
+        return not least or state.train_accuracy > least
 
     def _meets(self, accuracy: float, goal: float, task: int) -> bool:
         return self._with_margin(accuracy, task) >= goal

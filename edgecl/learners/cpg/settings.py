@@ -107,7 +107,7 @@ class Config(Base):
     prune_lr: float | tuple[float, ...] = 0.001
     prune_every: int | tuple[int, ...] = 10  # steps between prunings
     prune_best: bool = False  # of a level the best epoch after its last pruning, not the last epoch
-    least_train_accuracy: float = 0.95  # below it a task counts as not learned, and pruning stops
+    least_train_accuracy: float = 0.95  # not above it a task counts as not learned, and pruning stops; 0: whatever it is
     repick: bool = True
     ref_repick_baseline: bool = False  # a re-pick need only beat the state right after its reset, not the chosen level
     ref_float32_goal: bool = False  # compare a float32 mean with the goal: 410 of 500 then misses 0.82
