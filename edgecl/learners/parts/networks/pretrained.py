@@ -6,14 +6,11 @@ every name, every shape, finite numbers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 
 from edgecl.errors import ConfigError
 from edgecl.learners.parts.networks.base import Network, torch
@@ -28,27 +25,20 @@ def read_weights(path: Path) -> dict[str, Floats]:
     """All tensors of the file, float32. Raises ConfigError where it is missing, too large or no file of weights."""
     where = printable(path)
     try:
-        if (count := path.stat().st_size) > _LARGEST:
-            raise ConfigError(f"{where} has {size(count)}, at most {size(_LARGEST)} are read; it is no network's weights")
-        if path.suffix == ".safetensors":
-            found: Any = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        count = path.stat().st_size
     except OSError as error:
         raise ConfigError(f"{where} cannot be read: {error.strerror}; name a file of weights") from None
-    except ConfigError:
-        raise
-    except (SafetensorError, Exception) as error:  # the loader for weights alone refuses in many ways
+    if count > _LARGEST:
+        raise ConfigError(f"{where} has {size(count)}, at most {size(_LARGEST)} are read; it is no network's weights")
+    try:
+        safe = path.suffix == ".safetensors"
+        found = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        return {str(name): value.detach().float().numpy() for name, value in found.items()}
+    except Exception as error:  # either loader refuses in many ways, and what it gave may be anything
         reason = printable(" ".join(str(error).split()), 100)
-        raise ConfigError(f"{where} is neither safetensors nor a state dict of plain tensors: {reason}") from None
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise ConfigError(f"{where} holds no table of weights by name; save the network's state_dict()")
-    arrays = {}
-    for name, value in found.items():
-        if not isinstance(value, np.ndarray | torch.Tensor):
-            raise ConfigError(f"{where}: '{printable(name, 60)}' is no tensor; save the network's state_dict()")
-        arrays[name] = np.asarray(value, np.float32)
-    return arrays
+        raise ConfigError(
+            f"{where} is neither safetensors nor a state dict of plain tensors ({reason}); save the network's state_dict()"
+        ) from None
 
 
 def fitted(
@@ -65,9 +55,11 @@ def fitted(
     shapes |= {f"{head}.weight": (classes, net.features), f"{head}.bias": (classes,)}
     for name, shape in shapes.items():
         found = arrays[name]
-        if found.shape != shape or not math.isfinite(float(np.abs(found).sum(dtype=np.float64))):
+        if found.shape != shape or not np.isfinite(found).all():
             raise ConfigError(
-                f"{where}: '{name}' is {found.shape}, {shape} of finite numbers is wanted: the weights or the data differ"
+                f"{where}: '{name}' is {found.shape}, the network and the first task's classes need {shape}, finite numbers"
             )
+        if name.endswith("running_var") and (found < 0).any():
+            raise ConfigError(f"{where}: '{name}' holds negative variances; the file is damaged")
     weights, private = ({name: arrays[name] for name in group} for group in (net.weights, net.private))
     return weights, private, {"weight": arrays[f"{head}.weight"], "bias": arrays[f"{head}.bias"]}

@@ -31,6 +31,10 @@ SMALL: dict[str, Any] = {"net": "cnn", "width": 0.25, "batch": 8, "scale": 0.04,
 SHAPE = (16, 16, 3)
 
 
+class Foreign:
+    """What only a pickle could bring back."""
+
+
 class Scripted(Work):
     """Whose accuracies are written down, and which remembers its rates; what it learns is nothing."""
 
@@ -165,15 +169,12 @@ def test_a_file_that_does_not_fit_is_refused(tasks: list[Experience], tmp_path: 
         learner.learn(tasks[0], 1)
         learner.end_task()
 
-    class Foreign:
-        """What only a pickle could bring back."""
-
     for name, change, words in (
         ("classes", {"classes": 4}, r"\(4, .*need \(3, "),
         ("nan", {"fc.bias": torch.full((3,), float("nan"))}, "finite"),
         ("shape", {"0.weight": torch.zeros(1, 1)}, "0.weight"),
         ("object", {"0.weight": Foreign()}, "neither safetensors nor"),
-        ("number", {"0.weight": 3}, "no tensor"),
+        ("number", {"0.weight": 3}, "state dict of plain tensors"),
     ):
         with pytest.raises(ConfigError, match=words):
             taught(a_file(tmp_path / f"{name}.pth", **change))
@@ -181,7 +182,11 @@ def test_a_file_that_does_not_fit_is_refused(tasks: list[Experience], tmp_path: 
     del lacking["0.weight"]
     torch.save(lacking, tmp_path / "lacking.pth")
     (tmp_path / "text.pth").write_text("no weights")
-    for name, words in (("lacking.pth", "lacks '0.weight'"), ("text.pth", "neither safetensors"), ("none.pth", "cannot be read")):
+    for name, words in (
+        ("lacking.pth", "lacks '0.weight'"),
+        ("text.pth", "neither safetensors"),
+        ("none.pth", "cannot be read"),
+    ):
         with pytest.raises(ConfigError, match=words):
             taught(str(tmp_path / name))
 
@@ -194,7 +199,7 @@ def test_states_know_what_was_in_the_file_and_not_where_it_lay(tmp_path: Path) -
 
 
 def test_a_resnet_has_the_names_and_shapes_of_torchvisions() -> None:
-    pytest.importorskip("timm", reason="ResNets come from timm: pip install 'edgecl[learn]'")
+    pytest.importorskip("edgecl.rom.torch_compat", reason="ResNets come from timm: pip install 'edgecl[learn]'")
     models = pytest.importorskip("torchvision.models", reason="needs torchvision")
     net = resnet("resnet18", torch.Generator().manual_seed(0))
     theirs = {name: tuple(value.shape) for name, value in models.resnet18().state_dict().items()}
