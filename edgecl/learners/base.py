@@ -26,6 +26,7 @@ class Learner(ABC):
     progress: Callable[[str, int, int], None] = staticmethod(lambda stage, done, total: None)
     online: ClassVar[bool] = True  # learns from each batch as it comes, so that an experience may be cut anywhere
 
+    reads_files: ClassVar[bool] = False  # takes pictures that are read when they are asked for (`streams.files`)
     sees_test: bool = False  # a published setting decides by test samples: only where it says so is it given them
 
     def __init__(self, shape: tuple[int, ...], k: int, seed: int, config: Any) -> None:

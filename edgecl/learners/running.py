@@ -67,6 +67,11 @@ def run(
     Raises ConfigError for other numbers, DataError for a stream that cannot be judged.
     """
     _check(stream, batch, every)
+    if not learner.reads_files and not all(isinstance(e.train.x, np.ndarray) for e in stream):
+        raise ConfigError(
+            f"{type(learner).__name__} learns from arrays; the pictures of {stream.name} stay on the disk, where cpg, packnet, "
+            "piggyback, pae and independent read them: use one of these, or a data set that fits in memory"
+        )
     n = len(stream)
     accuracy, val = np.full((n, n), np.nan), np.full((n, n), np.nan)
     top5, tops = np.full(n, np.nan), (1, TOP) if len(stream.classes) >= CLASSES_FOR_TOP else (1,)

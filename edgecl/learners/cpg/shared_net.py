@@ -44,6 +44,7 @@ class SharedNet(Learner):
     """
 
     online: ClassVar[bool] = False
+    reads_files: ClassVar[bool] = True
     kind: ClassVar[str]
 
     def __init__(self, shape: tuple[int, ...], k: int, seed: int, config: Any) -> None:
