@@ -104,13 +104,13 @@ NEEDS = {
     "edgecl.learners.parts.nets": "MissingDependency",
     **{
         f"edgecl.learners.parts.networks.{name}": "MissingDependency"
-        for name in ("base", "building", "resnet", "small", "sphere", "vgg")
+        for name in ("base", "building", "pretrained", "resnet", "small", "sphere", "vgg")
     },
     **{
         f"edgecl.learners.cpg.{name}": "MissingDependency"
         for name in (
             *("compacting", "cpg", "data", "goals", "independent", "job", "learning", "packnet", "pae", "piggyback"),
-            *("repicking", "shared_net", "training"),
+            *("plateau", "repicking", "shared_net", "training"),
         )
     },
     **{

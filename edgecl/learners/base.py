@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from edgecl.errors import ConfigError
 from edgecl.streams.base import Experience
 from edgecl.types import Floats, Ints
 
@@ -24,6 +25,9 @@ class Learner(ABC):
     # Told a stage, what is done of it and the total, by methods that are long at one experience; whoever runs it sets it.
     progress: Callable[[str, int, int], None] = staticmethod(lambda stage, done, total: None)
     online: ClassVar[bool] = True  # learns from each batch as it comes, so that an experience may be cut anywhere
+
+    reads_files: ClassVar[bool] = False  # takes pictures that are read when they are asked for (`streams.files`)
+    sees_test: bool = False  # a published setting decides by test samples: only where it says so is it given them
 
     def __init__(self, shape: tuple[int, ...], k: int, seed: int, config: Any) -> None:
         self.shape, self.k, self.seed, self.config = shape, k, seed, config
@@ -41,6 +45,12 @@ class Learner(ABC):
     @abstractmethod
     def predict(self, x: Any, task: int | None = None) -> Floats:
         """Scores (n, k) of x (n, *shape): the largest is the answer. Changes nothing.   task: where the stream gives it."""
+
+    def embed(self, x: Any, task: int | None = None) -> Floats:
+        """Features (n, d) by which it tells pairs apart. Raises ConfigError where the method has none."""
+        raise ConfigError(
+            f"{type(self).__name__} has no features to compare pairs by; run a learner with a network, such as cpg"
+        )
 
     @abstractmethod
     def nbytes(self) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from edgecl import registry
 from edgecl.errors import ConfigError
 from edgecl.learners.base import Learner
 from edgecl.options import checked
+from edgecl.text import printable
 
 
 def config(name: str, options: Mapping[str, Any], where: str = "") -> Any:
@@ -41,13 +44,30 @@ def _declared(name: str) -> tuple[Any, dict[str, Any]]:
 
 
 def told(settings: Any) -> dict[str, Any]:
-    """A `Config` as plain values, without what no result depends on: fields whose metadata have `place`."""
-    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in places(settings)}
+    """A `Config` as plain values, without what no result depends on: fields whose metadata have `place`.
+
+    Of a field whose metadata have `file`, the digest of the file and not its name. Raises ConfigError.
+    """
+    found = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.name not in places(settings):
+            found[field.name] = digest(Path(value)) if value and field.metadata.get("file") else value
+    return found
 
 
 def places(settings: Any) -> frozenset[str]:
     """Of a `Config`, the fields that say where the learner keeps how far it is."""
     return frozenset(field.name for field in dataclasses.fields(settings) if field.metadata.get("place"))
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hex. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{printable(path)} cannot be read: {error.strerror}; name a file that is there") from None
 
 
 def make(name: str, shape: tuple[int, ...], k: int, seed: int, settings: Any = None) -> Learner:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgecl.errors import ConfigError, DataError
 from edgecl.learners.base import Learner
+from edgecl.metrics import verification
 from edgecl.metrics.accuracy import among_best
 from edgecl.metrics.memory import PeakMemory
 from edgecl.streams.base import Experience, Samples, Stream
@@ -66,6 +67,11 @@ def run(
     Raises ConfigError for other numbers, DataError for a stream that cannot be judged.
     """
     _check(stream, batch, every)
+    if not learner.reads_files and not all(isinstance(e.train.x, np.ndarray) for e in stream):
+        raise ConfigError(
+            f"{type(learner).__name__} learns from arrays; the pictures of {stream.name} stay on the disk, where cpg, packnet, "
+            "piggyback, pae and independent read them: use one of these, or a data set that fits in memory"
+        )
     n = len(stream)
     accuracy, val = np.full((n, n), np.nan), np.full((n, n), np.nan)
     top5, tops = np.full(n, np.nan), (1, TOP) if len(stream.classes) >= CLASSES_FOR_TOP else (1,)
@@ -87,7 +93,8 @@ def run(
             task = experience.task if stream.task_given else None
             learner.begin_task(task)
             # Of an experience a learner sees no more than it would on a device: nothing that it is judged on.
-            shown = replace(experience, task=task or 0, val=experience.val[:0], test=experience.test[:0])
+            test = experience.test if learner.sees_test else experience.test[:0]
+            shown = replace(experience, task=task or 0, val=experience.val[:0], test=test)
             for start, end in _between(looks, len(experience.train)):
                 learner.learn(replace(shown, train=experience.train[start:end]), batch)
                 if end < len(experience.train):
@@ -141,9 +148,19 @@ def _right(
 ) -> list[float]:
     """For each of `tops`, the share of the samples with their class among so many best; nan for no samples."""
     task = experience.task if stream.task_given else None
+    if experience.pairs:
+        return [_verified(learner, samples, task)] + [float("nan")] * (len(tops) - 1)
     right = [0] * len(tops)
     for start in range(0, len(samples), ROWS):
         y = samples.y[start : start + ROWS]
         scores = learner.predict(samples.x[start : start + ROWS], task)
         right = [so_far + int(among_best(scores, y, top).sum()) for so_far, top in zip(right, tops, strict=True)]
     return [count / len(samples) if len(samples) else float("nan") for count in right]
+
+
+def _verified(learner: Learner, samples: Samples, task: int | None) -> float:
+    """The share of pairs that the learner's features tell apart; nan for none."""
+    if not len(samples):
+        return float("nan")
+    parts = [learner.embed(samples.x[i : i + ROWS], task) for i in range(0, len(samples), ROWS)]
+    return verification.accuracy(verification.similarity(np.concatenate(parts)), samples.y[::2] == 1)

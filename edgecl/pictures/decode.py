@@ -19,11 +19,13 @@ any pixel is decoded.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +87,7 @@ def decode(
     if isinstance(source, str | Path):
         label = printable(source) if name is None else label
         source = read(source, limits)
-    # Pillow meets hostile bytes with many kinds of exception (OSError, SyntaxError, ValueError, struct.error,
-    # zlib.error, MemoryError, ...): for the caller they all mean that this one picture cannot be read.
-    try:
+    with _named(label):
         if isinstance(source, np.ndarray):
             return _from_array(source, p)
         if isinstance(source, bytes | bytearray | memoryview):
@@ -97,12 +97,44 @@ def decode(
             _check_pixels(source.size, limits)
             source.load()
             return _oriented(_to_pixels(source, p, None), _orientation(source))
+    raise PictureError(f"{label}: a {type(source).__name__} is no picture; give a path, bytes, a PIL image or an array")
+
+
+def decode_whole(path: Path | str, shorter: int = 0, limits: DecodeLimits = DEFAULT_LIMITS) -> npt.NDArray[np.uint8]:
+    """All of a picture file, upright, (h, w, 3) uint8, transparent parts on white.
+
+    shorter: pixels; a JPEG whose shorter side has many more is decoded at a half, a quarter or an eighth, not below this.
+    Raises PictureError, as `decode` does, and for grey of 16 or 32 bits. Thread-safe.
+    """
+    data = read(path, limits)
+    with _named(printable(path)), _opened(data) as image:
+        scale = next((k for k in (8, 4, 2) if shorter and min(image.size) >= k * shorter), 0)
+        _check_scans(image, data, limits)
+        if scale and image.format in ("JPEG", "MPO"):
+            image.draft("", (image.size[0] // scale, image.size[1] // scale))
+        _check_pixels(image.size, limits)
+        image.load()
+        if image.mode == "F" or image.mode.startswith("I"):
+            raise PictureError("grey of 16 or 32 bits is not read here; convert it to 8 bits")
+        ground = Image.new("RGBA", image.size, "white")
+        shown = Image.alpha_composite(ground, image.convert("RGBA")) if image.has_transparency_data else image
+        return _oriented(np.asarray(shown.convert("RGB")), _orientation(image))
+
+
+@contextlib.contextmanager
+def _named(label: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a PictureError that begins with the name.
+
+    Pillow meets hostile bytes with many kinds of exception (OSError, SyntaxError, ValueError, struct.error, zlib.error,
+    MemoryError, ...): for the caller they all mean that this one picture cannot be read.
+    """
+    try:
+        yield
     except PictureError as error:
         raise PictureError(f"{label}: {error}") from None
     except Exception as error:
         reason = printable(" ".join(str(error).split()) or type(error).__name__)
         raise PictureError(f"{label}: damaged or cut short ({reason}); replace the file or leave it out") from error
-    raise PictureError(f"{label}: a {type(source).__name__} is no picture; give a path, bytes, a PIL image or an array")
 
 
 def read(path: Path | str, limits: DecodeLimits = DEFAULT_LIMITS) -> bytes:
@@ -170,16 +202,18 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
 
 
 def _from_file(image: ImageFile.ImageFile, data: bytes, p: Preprocess, limits: DecodeLimits) -> npt.NDArray[np.uint8]:
-    extent = None
-    if image.format in ("JPEG", "MPO"):
-        if image.info.get("progressive"):
-            _check_pixels(image.size, limits)
-            if data.count(b"\xff\xda") > _SCANS:
-                raise PictureError(f"a progressive JPEG of more than {_SCANS} scans is refused: it costs hours to decode")
-        extent = _reduce(image, p)
+    _check_scans(image, data, limits)
+    extent = _reduce(image, p) if image.format in ("JPEG", "MPO") else None
     _check_pixels(image.size, limits)
     image.load()
     return _oriented(_to_pixels(image, p, extent), _orientation(image))
+
+
+def _check_scans(image: ImageFile.ImageFile, data: bytes, limits: DecodeLimits) -> None:
+    if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+        _check_pixels(image.size, limits)
+        if data.count(b"\xff\xda") > _SCANS:
+            raise PictureError(f"a progressive JPEG of more than {_SCANS} scans is refused: it costs hours to decode")
 
 
 def _reduce(image: ImageFile.ImageFile, p: Preprocess) -> tuple[float, float] | None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgecl.errors import DataError
+from edgecl.learners.figures import figures
+from edgecl.streaming.record import Run
+from edgecl.text import printable
+
 PUBLISHED_SEEDS = (1234, 123456, 12346578)
 TEN_SEEDS = tuple(range(10))
 _PRINTED = 0.005  # what two decimals hide: a standard deviation printed as .00 may be so much
+TASK = "task: "  # begins a figure that is of one experience
 _STATISTICS = {"mean": "mean", "lowest": "lowest seed", "highest": "highest seed"}
 
 
@@ -47,7 +54,8 @@ def measured(mean: float, std: float, source: str) -> Claim:
 class Cell:
     """One figure of a row.
 
-    data: as `--data` takes it; "" where the person must name it.   figure: of `learners.figures`.   statistic: of the seeds.
+    data: as `--data` takes it; "" where the person must name it.   figure: of `learners.figures`, or "task: NAME", the accuracy
+    at the end on the experience of that name, or of that name and a digit.   statistic: of the seeds.
     claim: None where a figure is only reported.   short: options that the short form has in place of these.
     """
 
@@ -77,17 +85,58 @@ class Cell:
         }
 
     @property
+    def same_run(self) -> str:
+        """Equal for cells that are figures of one run."""
+        return json.dumps({name: value for name, value in self.run.items() if name not in ("figure", "statistic")}, default=str)
+
+    def value(self, run: Run) -> float:
+        """The figure of one seed's run. Raises DataError where there is no experience of that name."""
+        if not self.figure.startswith(TASK):
+            return figures(run.result)[self.figure]
+        wanted = self.figure.removeprefix(TASK)
+        for at, name in enumerate(run.experiences):
+            if wanted in (name, name.rstrip("0123456789")):
+                return float(run.result.accuracy[-1, at])
+        raise DataError(f"the data have no task '{wanted}', but {printable(', '.join(run.experiences), 200)}")
+
+    @property
     def told(self) -> str:
         """Its name, and which figure it is where it is not the mean accuracy."""
-        more = [word for word, usual in ((self.figure, "accuracy"), (_STATISTICS[self.statistic], "mean")) if word != usual]
+        more = [
+            word
+            for word, usual in ((self.figure.removeprefix(TASK), "accuracy"), (_STATISTICS[self.statistic], "mean"))
+            if word != usual
+        ]
         return f"{self.name} ({', '.join(more)})" if more else self.name
 
 
 @dataclass(frozen=True)
+class Size:
+    """A published task: pictures to learn from and to be judged on, classes."""
+
+    name: str
+    train: int
+    test: int
+    classes: int
+
+
+@dataclass(frozen=True)
 class Row:
-    """A line of a published table, or a claim of several figures. id: what is typed.   needs: what only the person can give."""
+    """A line of a published table, or a claim of several figures.
+
+    id: what is typed.   needs: what only the person can give.   weights: what file `--weights` names, for cells with an option
+    `pretrained`.   note: a sentence for the page.
+
+    To say how long it takes without the data: shape of a picture, and sizes of the published tasks; where these are not known,
+    how many tasks there are.
+    """
 
     id: str
     title: str
     cells: tuple[Cell, ...]
     needs: str = ""
+    weights: str = ""
+    sizes: tuple[Size, ...] = ()
+    shape: tuple[int, ...] = ()
+    tasks: int = 0
+    note: str = ""

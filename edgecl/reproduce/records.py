@@ -101,11 +101,14 @@ def markdown(records: Mapping[str, Any]) -> str:
         record, cells = records.get(row.id), _cells(records, row)
         parts += [f"## {row.id}", "", f"{row.title}.", ""]
         parts += [f"Needs {row.needs}.", ""] if row.needs else []
+        parts += [f"Starts from {row.weights}.", ""] if row.weights else []
+        parts += [row.note, ""] if row.note else []
         parts += [f"| {' | '.join(HEADINGS)} |", "|---" * 3 + "|---:" * 3 + "|---|"]
         parts += [f"| {' | '.join(line(cell, cells.get(cell.told)))} |" for cell in row.cells]
         if record:
             versions = ", ".join(f"{printable(k, 40)} {printable(v, 40)}" for k, v in sorted(record["versions"].items()))
             rom = f"; ROM {printable(record['rom'], 20)}" if record["rom"] else ""
+            rom += f"; weights {printable(record['weights'], 20)}" if record.get("weights") else ""
             parts += [
                 "",
                 f"`{printable(record['command'], 200)}`, {printable(record['date'], 40)}, {printable(record['machine'], 120)}; "

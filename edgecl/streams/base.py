@@ -31,9 +31,9 @@ class TaskPictures:
 class Samples:
     """Labelled inputs: x[i] is of class y[i] and comes from group[i].
 
-    x: (n, ...) array; or what has `shape`, and gives an array for slices and index arrays: pictures that are read when they are
-    asked for.   y: (n,) int64, numbers of the data set's classes.   group: (n,) int64, which domain or task a sample is from;
-    zeros where there is one only.
+    x: (n, ...) array; or pictures that are read when they are asked for (`streams.files`), of which slices and index arrays
+    give a part, and which `np.asarray` reads.   y: (n,) int64, numbers of the data set's classes.   group: (n,) int64, which
+    domain or task a sample is from; zeros where there is one only.
     """
 
     x: Any
@@ -65,6 +65,7 @@ class Dataset:
     classes, groups: names of what `Samples.y` and `Samples.group` number.   val: to choose settings by; may be empty.
     notes: sentences on what was passed over when it was read, safe to print.
     published: scenario -> rows of `train` in the order in which its published stream has them, where there is one.
+    pairs: groups whose test samples are pairs, as in `Experience`.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Dataset:
     test: Samples
     notes: tuple[str, ...] = ()
     published: Mapping[str, Ints] = field(default_factory=lambda: MappingProxyType({}))
+    pairs: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Experience:
 
     task: number that a learner may know where the stream gives it (task-incremental), and otherwise never sees.
     train: in the order in which it comes.   val, test: of the same classes and groups; val may be empty.
+    pairs: val and test are pairs, two samples after one another, y of both is 1 where they are of one class and else 0; their
+    classes need not occur in `train`. A learner is judged by how well its features tell pairs apart.
     """
 
     name: str
@@ -90,6 +94,7 @@ class Experience:
     train: Samples
     val: Samples
     test: Samples
+    pairs: bool = False
 
     @property
     def classes(self) -> Ints:

@@ -24,10 +24,13 @@ POINTS = ("modes", "moons")
 FORMS: Mapping[str, str] = {  # for people: what `load` understands
     "modes, moons": "points in the plane, generated",
     "cifar100[:FOLDER]": "the original files, or train.npz and test.npz; the working directory where no folder is named",
+    "finegrained:FOLDER": "ImageNet and five fine-grained data sets, read when asked for; for networks: cpg and its kin",
+    "faces:FOLDER": "verification, gender, expression and age (five folds) of faces, read likewise",
     "ns:FOLDER": "pictures of a folder in three domains of growing noise",
     "FOLDER": "a folder of tasks, each with train/ and test/; or one with train/ and test/ of classes",
     "FILE.npz": "arrays x_train, y_train, group_train (may be left out), x_test, ...",
 }
+_TASK_FOLDERS = {"finegrained": ("finegrained", "finegrained"), "faces": ("face_tasks", "face_tasks")}
 _SIDES = (8, 1024)  # pixels
 
 
@@ -59,9 +62,20 @@ def load(
         _no_pictures(data, rom, size)
         points: Callable[[], Dataset] = import_module(f"edgecl.streams.datasets.{data}").load
         return points()
+    if (kind := data.partition(":")[0]) in _TASK_FOLDERS and ":" in data:
+        return _task_folders(kind, data.partition(":")[2], rom, size)
     if data.endswith(".npz"):
         return hold_out(_arrays(Path(data), rom, cache, size, progress), val_share, seed)
     return hold_out(read(_pictures(data, seed, size), rom, cache, size, progress), val_share, seed)
+
+
+def _task_folders(kind: str, folder: str, rom: Rom | None, size: int | None) -> Dataset:
+    if rom is not None:
+        raise ConfigError(f"the pictures of {kind} are for networks of their own; leave out the ROM")
+    module, name = _TASK_FOLDERS[kind]
+    found = import_module(f"edgecl.streams.datasets.{module}")
+    made: Dataset = getattr(found, name)(Path(folder or "."), size or found.SIDE)
+    return made
 
 
 def _pictures(data: str, seed: int, size: int | None) -> LabelledPictures:

@@ -8,20 +8,20 @@ from typing import Any
 from edgecl.heads.parts import masks
 from edgecl.learners.cpg.data import TaskData
 from edgecl.learners.cpg.job import Job
-from edgecl.learners.cpg.settings import Config, Schedule
+from edgecl.learners.cpg.settings import Config, Schedule, at
 from edgecl.learners.cpg.state import State
-from edgecl.learners.cpg.training import Work
+from edgecl.learners.cpg.training import Step, Work
 
 _PHASE = 2
 
 
-def ramp(config: Config, steps: int) -> tuple[int, int]:
+def ramp(config: Config, steps: int, task: int = 1) -> tuple[int, int]:
     """The last step after which a level may prune, and the steps between prunings; steps: of an epoch.
 
-    At least one pruning fits in: a task with few samples would else go through all levels without giving anything back.
+    Where these are more than the ramp has, it prunes once, at its end: a level that is recorded was pruned to.
     """
     last = max(1, round(config.ramp * steps))
-    return last, min(last, max(1, round(config.prune_every * min(config.scale, 1))))
+    return last, min(last, max(1, round(at(config.prune_every, task) * min(config.scale, 1))))
 
 
 def to_level(job: Job, before: State, task: int, data: TaskData, config: Config, start: float, end: float) -> State:
@@ -30,17 +30,19 @@ def to_level(job: Job, before: State, task: int, data: TaskData, config: Config,
     Steps are counted from 0, and the first pruning comes after step `every`; pruned weights stay in use to the epoch's end.
     """
     work = Work(job.network(before.multiplier), before, task, config)
-    last, every = ramp(config, data.steps(config.batch))
+    last, every = ramp(config, data.steps, task)
     due = set(masks.events(last, every))
 
     def after_step(step: int) -> None:
         if step in due:
             work.prune(masks.rate(step, last, start, end))
 
-    told = job.epochs("pruning a level", config.pruning.epochs)
+    schedule = config.pruning(task)
     draw = job.numpy(_PHASE, task, round(end * 1000))
-    share = work.train(data, config.pruning, draw, after_step=after_step, after_epoch=told)
-    return work.state(work.accuracy(data), share)
+    done = min(max(due, default=0) // data.steps, schedule.epochs - 1)  # the epoch in which the last pruning comes
+    return trained(
+        job, work, data, schedule, draw, "pruning a level", best_from=done if config.prune_best else None, after_step=after_step
+    )
 
 
 def at_once(
@@ -65,20 +67,29 @@ def at_once(
     work.prune(share, own_pool=own_pool)
     work.settle()
     draw = job.numpy(_PHASE, task, round(share * 1000))
-    return trained(job, work, data, schedule, draw, "after pruning", keep_best=keep_best)
+    return trained(job, work, data, schedule, draw, "after pruning", best_from=0 if keep_best else None)
 
 
-def trained(job: Job, work: Work, data: TaskData, schedule: Schedule, draw: Any, stage: str, *, keep_best: bool) -> State:
-    """The work's state after the schedule, or after its best epoch."""
+def trained(
+    job: Job,
+    work: Work,
+    data: TaskData,
+    schedule: Schedule,
+    draw: Any,
+    stage: str,
+    *,
+    best_from: int | None,
+    after_step: Step = lambda step: None,
+) -> State:
+    """The work's state after the schedule; or after its best epoch of those from `best_from` on, the first of equals."""
     best: list[State] = []
 
-    def after(at: int, share: float) -> bool:
-        accuracy = work.accuracy(data)
-        if not best or accuracy > best[0].accuracy:
-            best[:] = [work.state(accuracy, share)]
+    def after(epoch: int, share: float) -> bool:
+        if best_from is not None and epoch >= best_from:
+            accuracy = work.accuracy(data)
+            if not best or accuracy > best[0].accuracy:
+                best[:] = [work.state(accuracy, share)]
         return True
 
-    share = work.train(
-        data, schedule, draw, after_epoch=job.epochs(stage, schedule.epochs, after if keep_best else lambda at, share: True)
-    )
-    return best[0] if keep_best else work.state(work.accuracy(data), share)
+    share = work.train(data, schedule, draw, after_step=after_step, after_epoch=job.epochs(stage, schedule.epochs, after))
+    return best[0] if best else work.state(work.accuracy(data), share)

@@ -7,11 +7,13 @@ from dataclasses import replace
 from edgecl.heads.parts import masks
 from edgecl.learners.cpg.data import TaskData
 from edgecl.learners.cpg.job import Job
-from edgecl.learners.cpg.settings import Base, Config, Schedule
+from edgecl.learners.cpg.settings import EPOCHS, Base, Config, Schedule
+from edgecl.learners.cpg.stages import Stage
 from edgecl.learners.cpg.state import State
 from edgecl.learners.cpg.training import Work, new_head
 
 PASSES = 5
+ALONE = Schedule(EPOCHS, 0.01, (50, 80))  # a network of its own
 _PHASE = 4
 _FINE_LR = 0.005
 DECIMALS = 4
@@ -29,6 +31,14 @@ def goal_of(job: Job, task: int, data: TaskData, config: Config) -> float:
     return round(max(reached) if config.goal == "fine_max" else sum(reached) / PASSES, DECIMALS)
 
 
+def stages(config: Config, task: int) -> list[Stage]:
+    """What finding the goal takes."""
+    if task <= len(config.goals) or config.goal == "none":
+        return []
+    passes = 1 if config.goal == "scratch" else PASSES
+    return [Stage("goal", passes * ALONE.scaled(config.scale).epochs)]
+
+
 def alone(job: Job, task: int, data: TaskData, config: Base, number: int | None = None) -> State:
     """A network for this task alone, of the width before any growth, after its last epoch.
 
@@ -37,7 +47,7 @@ def alone(job: Job, task: int, data: TaskData, config: Base, number: int | None 
     draw = job.numpy(_PHASE, task, 0 if number is None else 1 + number)
     earlier = None if number is None or task == 1 else int(draw.integers(1, task))
     word = "scratch" if number is None else f"fine-{number}"
-    schedule = Schedule(100, _FINE_LR if earlier else 0.01, (50, 80)).scaled(config.scale)
+    schedule = (replace(ALONE, lr=_FINE_LR) if earlier else ALONE).scaled(config.scale)
 
     def run(before: State) -> State:
         owned = {n: masks.released(o, 1) for n, o in before.owners.items()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from edgecl.learners.cpg import goals
 from edgecl.learners.cpg.data import TaskData
 from edgecl.learners.cpg.settings import Base
 from edgecl.learners.cpg.shared_net import Developed, SharedNet
+from edgecl.learners.cpg.stages import Stage
 from edgecl.learners.cpg.state import Finished, State
 from edgecl.types import Arrays
 
@@ -18,6 +19,10 @@ class Independent(SharedNet):
     """A network a task, trained as CPG's goal "scratch" is."""
 
     kind: ClassVar[str] = "independent"
+
+    @classmethod
+    def stages(cls, config: Any, task: int) -> list[Stage]:
+        return [Stage("learning", goals.ALONE.scaled(config.scale).epochs)]
 
     def _develop(self, task: int, data: TaskData) -> Developed:
         return Developed(goals.alone(self.job, task, data, self.config), {}, {})

@@ -8,17 +8,21 @@ batch norm and biases stay as the first task left them, the last task is not pru
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from edgecl.learners.cpg import compacting
 from edgecl.learners.cpg.data import TaskData
+from edgecl.learners.cpg.goals import ALONE
 from edgecl.learners.cpg.learning import learn, released
 from edgecl.learners.cpg.settings import Base, Schedule
 from edgecl.learners.cpg.shared_net import Developed, SharedNet
+from edgecl.learners.cpg.stages import Stage
 from edgecl.learners.cpg.state import State
 from edgecl.learners.cpg.training import Work
 from edgecl.learners.parts.settings import one_of, real, whole
 
+FIRST = ALONE  # the study's for every task
+LATER = Schedule(20, 1e-3, (10,))  # the original's
 _PHASE = 1
 
 
@@ -47,6 +51,17 @@ class PackNet(SharedNet):
     kind: ClassVar[str] = "packnet"
     config: Config
 
+    @classmethod
+    def stages(cls, config: Any, task: int) -> list[Stage]:
+        study, first = config.form == "study", task == 1
+        found = []
+        if not (first and config.pretrained):
+            schedule = FIRST if study or first else LATER
+            found.append(Stage("learning", schedule.scaled(config.scale).epochs, judged=not (study or first)))
+        if study or task < config.tasks:
+            found.append(Stage("after pruning", _after(study, task).scaled(config.scale).epochs, judged=not study))
+        return found
+
     def _develop(self, task: int, data: TaskData) -> Developed:
         learned, pruned = f"{task:03d}-A-1", f"{task:03d}-B"
         study = self.config.form == "study"
@@ -63,17 +78,17 @@ class PackNet(SharedNet):
     def _learn(self, before: State, task: int, data: TaskData) -> State:
         config = self.config
         if config.form == "study" or task == 1:
-            schedule = Schedule(100, 0.01, (50, 80)).scaled(config.scale)
+            schedule = FIRST.scaled(config.scale)
             return learn(self.job, before, task, data, before.multiplier, schedule, picks=False)
-        schedule = Schedule(20, 1e-3, (10,)).scaled(config.scale)
+        schedule = LATER.scaled(config.scale)
         state = released(self.job, before, task, data, before.multiplier)
         work = Work(self.job.network(before.multiplier), state, task, replace(config, decay=0.0), train_private=False)
         draw = self.job.numpy(_PHASE, task)
-        return compacting.trained(self.job, work, data, schedule, draw, "learning a task", keep_best=True)
+        return compacting.trained(self.job, work, data, schedule, draw, "learning a task", best_from=0)
 
     def _prune(self, before: State, task: int, data: TaskData, share: float) -> State:
         study = self.config.form == "study"
-        schedule = Schedule(30, 1e-3, (25,)) if study else Schedule(10, 1e-4, (5,) if task == 1 else ())
+        schedule = _after(study, task)
         return compacting.at_once(
             self.job,
             before,
@@ -89,3 +104,7 @@ class PackNet(SharedNet):
 
     def _phases(self, task: int) -> list[str]:
         return [f"{task:03d}-A-1", f"{task:03d}-B"]
+
+
+def _after(study: bool, task: int) -> Schedule:
+    return Schedule(30, 1e-3, (25,)) if study else Schedule(10, 1e-4, (5,) if task == 1 else ())

@@ -8,7 +8,7 @@ network, trained from scratch and not pruned.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,14 +16,17 @@ import numpy as np
 from edgecl.heads.parts import masks
 from edgecl.heads.parts.picking import pick
 from edgecl.learners.cpg.data import TaskData, epoch
+from edgecl.learners.cpg.goals import ALONE
 from edgecl.learners.cpg.learning import learn, released
 from edgecl.learners.cpg.settings import Base, Schedule
 from edgecl.learners.cpg.shared_net import Developed, SharedNet
+from edgecl.learners.cpg.stages import Stage
 from edgecl.learners.cpg.state import State
 from edgecl.learners.cpg.training import Work, scores_of
 from edgecl.learners.parts.networks.base import Network, Tensor, nn, torch
 from edgecl.learners.parts.settings import one_of, real
 
+MASKS = Schedule(30, 1e-4, (15,))  # Adam's; the settings say its rate
 _PHASE = 5
 _SCALES: dict[str, Callable[[Tensor], Tensor]] = {  # what a layer's mask gradient is divided by
     "mean": lambda weight: weight.abs().mean(),
@@ -52,10 +55,16 @@ class Piggyback(SharedNet):
     kind: ClassVar[str] = "piggyback"
     config: Config
 
+    @classmethod
+    def stages(cls, config: Any, task: int) -> list[Stage]:
+        if task == 1:
+            return [] if config.pretrained else [Stage("learning", ALONE.scaled(config.scale).epochs)]
+        return [Stage("learning masks", MASKS.scaled(config.scale).epochs, picks=True)]
+
     def _develop(self, task: int, data: TaskData) -> Developed:
         name = f"{task:03d}-A-1"
         if task == 1:
-            schedule = Schedule(100, 0.01, (50, 80)).scaled(self.config.scale)
+            schedule = ALONE.scaled(self.config.scale)
             state = self.job.phase(name, None, lambda b: learn(self.job, b, 1, data, 1.0, schedule, picks=False))
             return Developed(state, {}, {})
         state = self.job.phase(name, self.before(task), lambda before: self._mask(before, task, data))
@@ -69,7 +78,7 @@ class Piggyback(SharedNet):
         state = released(self.job, before, task, data, before.multiplier).fresh_scores()
         net = self.job.network(before.multiplier)
         work = _Masked(net, state, task, config)
-        schedule = Schedule(30, config.mask_lr, (15,)).scaled(config.scale)
+        schedule = replace(MASKS, lr=config.mask_lr).scaled(config.scale)
         told = self.job.epochs("learning masks", schedule.epochs)
         draw = self.job.numpy(_PHASE, task)
         share = work.train_masks(data, schedule, draw, told)
@@ -106,7 +115,7 @@ class _Masked(Work):
         share = 0.0
         for at in range(schedule.epochs):
             right = 0
-            for x, y in epoch(data, self._config.batch, self._config.augment, draw):
+            for x, y in epoch(data, data.batch, self._config.augment, draw, self._config.cutout):
                 right += self._mask_step(x.to(self._device), y.to(self._device), adams, divide)
             for adam in adams:
                 for group in adam.param_groups:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,9 +17,10 @@ from edgecl.learners.base import Learner
 from edgecl.learners.cpg import plots
 from edgecl.learners.cpg.data import TaskData, prepare, tensor
 from edgecl.learners.cpg.job import Job
+from edgecl.learners.cpg.stages import Stage
 from edgecl.learners.cpg.state import Finished, State
-from edgecl.learners.cpg.training import ROWS, scores_of
-from edgecl.learners.parts.networks.base import torch
+from edgecl.learners.cpg.training import ROWS, embedded, scores_of
+from edgecl.learners.parts.networks.base import Network, torch
 from edgecl.streams.base import Experience, Samples
 from edgecl.types import Arrays, Floats, Ints
 
@@ -43,10 +44,12 @@ class SharedNet(Learner):
     """
 
     online: ClassVar[bool] = False
+    reads_files: ClassVar[bool] = True
     kind: ClassVar[str]
 
     def __init__(self, shape: tuple[int, ...], k: int, seed: int, config: Any) -> None:
         super().__init__(shape, k, seed, config)
+        self.sees_test = config.ref_select_on_test
         self.job = Job(self.kind, shape, k, seed, config)
         self.state = self.job.start()
         self.finished: list[Finished] = []
@@ -69,8 +72,8 @@ class SharedNet(Learner):
     def end_task(self) -> None:
         if not self._seen:
             return
-        data = prepare(_joined(self._seen), self.config, self.seed)
-        task, self._seen = len(self.finished) + 1, []
+        task = len(self.finished) + 1
+        data, self._seen = prepare(_joined(self._seen), self.config, self.seed, task), []
         self.job.progress = self.progress
         masks.check_task(task)
         self._develop_or_resume(task, data)
@@ -95,6 +98,11 @@ class SharedNet(Learner):
         self.finished.append(Finished.of(states.get(own)))
         for name in self._phases(task):
             states.drop(name)
+
+    @classmethod
+    @abstractmethod
+    def stages(cls, config: Any, task: int) -> list[Stage]:
+        """What it does for the task, counted from 1, at most."""
 
     @abstractmethod
     def _develop(self, task: int, data: TaskData) -> Developed:
@@ -148,12 +156,7 @@ class SharedNet(Learner):
 
     def logits(self, own: Finished, x: Any) -> Floats:
         """(n, classes of the task), at the task's own width, with all that is its own."""
-        net = self.job.network(own.multiplier)
-        if self._loaded is None or self._loaded[0] != own.number:
-            shapes = {name: tuple(weight.shape) for name, weight in net.weights.items()}
-            self._loaded = own.number, {**self._weights(own, shapes), **own.private}
-        net.load(self._loaded[1])
-        net.module.eval()
+        net = self._network(own)
         device = next(net.module.parameters()).device
         head = {name: torch.from_numpy(value).to(device) for name, value in own.head.items()}
         out = np.empty((len(x), len(own.classes)), np.float32)
@@ -162,6 +165,23 @@ class SharedNet(Learner):
                 part = tensor(x[start : start + ROWS], own.mean, own.scale).to(device)
                 out[start : start + ROWS] = scores_of(net.module(part), head).cpu().numpy()
         return out
+
+    def embed(self, x: Any, task: int | None = None) -> Floats:
+        """By the network of the task; of a task that it was not told, or has not learned, by that of the last one."""
+        if not self.finished:
+            return np.zeros((len(x), 1), np.float32)
+        own = self.finished[self._head_of.get(task, -1) if task is not None else -1]
+        return embedded(self._network(own), x, own.mean, own.scale)
+
+    def _network(self, own: Finished) -> Network:
+        """As the task left it."""
+        net = self.job.network(own.multiplier)
+        if self._loaded is None or self._loaded[0] != own.number:
+            shapes = {name: tuple(weight.shape) for name, weight in net.weights.items()}
+            self._loaded = own.number, {**self._weights(own, shapes), **own.private}
+        net.load(self._loaded[1])
+        net.module.eval()
+        return net
 
     def _weights(self, own: Finished, shapes: dict[str, tuple[int, ...]]) -> Arrays:
         return own.weights(self.state.weights, self.state.owners, shapes)
@@ -186,7 +206,7 @@ def _joined(seen: list[Experience]) -> Experience:
         return seen[0]
     first = seen[0]
     join = partial(_concatenated, seen)
-    return Experience(first.name, first.task, join("train"), join("val"), join("test"))
+    return replace(first, train=join("train"), val=join("val"), test=join("test"))
 
 
 def _concatenated(seen: list[Experience], part: str) -> Samples:

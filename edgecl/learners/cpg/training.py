@@ -19,7 +19,8 @@ from edgecl.learners.cpg.state import State
 from edgecl.learners.cpg.steps import Steps
 from edgecl.learners.parts.networks.base import Network, Tensor, linear_head, nn, numbers, torch
 from edgecl.learners.parts.networks.sphere import angular_head, angular_loss, angular_scores
-from edgecl.types import Floats
+from edgecl.metrics import verification
+from edgecl.types import Floats, Ints
 
 ROWS = 256  # judged at once
 _DROP, _MASK_DROP = 0.1, 0.2
@@ -39,6 +40,20 @@ def scores_of(features: Tensor, head: dict[str, Tensor]) -> Tensor:
     return nn.functional.linear(features, head["weight"], head["bias"])
 
 
+def embedded(net: Network, x: Any, mean: Floats, scale: Floats) -> Floats:
+    """(n, features) of inputs as they came, by the network as it is."""
+    net.module.eval()
+    device = next(net.module.parameters()).device
+    with torch.no_grad():
+        parts = [net.module(tensor(x[i : i + ROWS], mean, scale).to(device)).cpu().numpy() for i in range(0, len(x), ROWS)]
+    return np.concatenate(parts)
+
+
+def verified(net: Network, x: Any, same: Ints, mean: Floats, scale: Floats) -> float:
+    """The share of pairs that the network's features tell apart (`metrics.verification`)."""
+    return verification.accuracy(verification.similarity(embedded(net, x, mean, scale)), same[::2] == 1)
+
+
 class Work:
     """A network in the state in which a phase begins, and its steps. What it was given is not written into.
 
@@ -52,6 +67,7 @@ class Work:
         used = {name: masks.used(o, task, bits.get(name)) | (o == FREE) for name, o in state.owners.items()}
         net.load({name: masks.effective(weight, used[name]) for name, weight in state.weights.items()} | state.private)
         self.owners = dict(state.owners)
+        self._class_weights: Tensor | None = None
         self._start = state
         self.weights = net.weights
         self.head = {name: self._tensor(value).requires_grad_() for name, value in state.head.items()}
@@ -85,12 +101,13 @@ class Work:
         """
         steps = self.steps(schedule.mask_lr)
         owns = any(bool(own.any()) for own in self._own.values())
+        self._class_weights = None if data.weights is None else self._tensor(data.weights)
         step, share = 0, 0.0
         for at in range(schedule.epochs):
-            steps.set_rates(schedule.lr * _DROP ** sum(at >= drop for drop in schedule.drops), _mask_lr(schedule, at, owns))
+            steps.set_rates(schedule.lr * _DROP ** sum(at >= drop for drop in schedule.drops), mask_lr(schedule, at, owns))
             self.net.module.train(self._train_private)
             right = 0
-            for x, y in epoch(data, self._config.batch, self._config.augment, draw):
+            for x, y in epoch(data, data.batch, self._config.augment, draw, self._config.cutout):
                 right += self.step(x.to(self._device), y.to(self._device), steps, step)
                 after_step(step)
                 step += 1
@@ -115,7 +132,7 @@ class Work:
         found = self.features(x)
         if "bias" in self.head:
             scores = scores_of(found, self.head)
-            loss = nn.functional.cross_entropy(scores, y)
+            loss = nn.functional.cross_entropy(scores, y, self._class_weights)
         else:
             scores, loss = angular_scores(found, self.head["weight"]), angular_loss(found, self.head["weight"], y, step)
         loss.backward()
@@ -140,6 +157,8 @@ class Work:
         """On the samples that decide, free weights at 0."""
         self.settle()
         self.net.module.eval()
+        if data.pairs:
+            return verified(self.net, data.by, data.by_y, data.mean, data.scale)
         right = 0
         with torch.no_grad():
             for start in range(0, len(data.by_y), ROWS):
@@ -175,8 +194,8 @@ class Work:
         )
 
 
-def _mask_lr(schedule: Schedule, at: int, owns: bool) -> float:
-    """owns: whether the task owns a weight; where it owns nothing, picks are all that learns: they go on to the end."""
+def mask_lr(schedule: Schedule, at: int, owns: bool) -> float:
+    """Of epoch `at`. owns: whether the task owns weights; else picks are all that learns, and go on to the end."""
     stopped = schedule.mask_stop is not None and at >= schedule.mask_stop and owns
     dropped = bool(schedule.drops) and at >= schedule.drops[0]
     return 0.0 if stopped else schedule.mask_lr * (_MASK_DROP if dropped else 1.0)

@@ -63,8 +63,18 @@ def lay(
         if bare := [name for name, rows in zip(names, lots, strict=True) if not len(rows)]:
             raise DataError(f"{dataset.name}: the experience '{bare[0]}' of the scenario {scenario} has no {what} sample")
     parts = (_pieces(dataset.train, train), _pieces(dataset.val, val), _pieces(dataset.test, test))
-    experiences = [Experience(name, i, *pieces) for i, (name, *pieces) in enumerate(zip(names, *parts, strict=True))]
+    experiences = [
+        Experience(name, i, one_train, one_val, one_test, _are_pairs(dataset, name, one_test))
+        for i, (name, one_train, one_val, one_test) in enumerate(zip(names, *parts, strict=True))
+    ]
     return Stream(dataset.name, scenario, dataset.classes, tuple(experiences), task_given)
+
+
+def _are_pairs(dataset: Dataset, name: str, test: Samples) -> bool:
+    paired = np.isin(test.group, sorted(dataset.pairs))
+    if paired.any() and not paired.all():
+        raise DataError(f"{dataset.name}: the experience '{name}' mixes pairs with single samples; use the scenario superclass")
+    return bool(paired.any())
 
 
 def shuffled(seed: int) -> Callable[[Samples, Ints], Ints]:

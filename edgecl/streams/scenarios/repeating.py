@@ -28,8 +28,8 @@ def repeated(
     experiences = []
     for i, name in enumerate(names):
         shuffled = dataset.train[rng.permutation(len(dataset.train))]
-        parts = [_changed(part, change(i)) for part in (shuffled, dataset.val, dataset.test)]
-        experiences.append(Experience(name, i, *parts))
+        train, val, test = (_changed(part, change(i)) for part in (shuffled, dataset.val, dataset.test))
+        experiences.append(Experience(name, i, train, val, test))
     return Stream(dataset.name, scenario, dataset.classes, tuple(experiences))
 
 

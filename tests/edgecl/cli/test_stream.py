@@ -92,3 +92,13 @@ def test_reproduce_lists_runs_and_refuses(tmp_path: Path) -> None:
     assert not (tmp_path / "docs" / "reproduction.json").exists()  # a short run is no record
     refused = edgecl(tmp_path, "reproduce", "features/14-tasks")
     assert refused.returncode == 2 and "needs the folder of the 14 tasks" in refused.stderr
+
+
+def test_reproduce_says_how_long_it_would_take(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="learners with a network need PyTorch: pip install 'edgecl[learn]'")
+    done = edgecl(tmp_path, "reproduce", "cpg/cifar100-20", "--short", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    found = {one["name"]: one for one in json.loads(done.stdout)}
+    independent = found["independent networks"]
+    assert independent["phases"] == {"learning": 20 * 2} and independent["steps"] == 20 * 2 * 79
+    assert independent["hours"] > 0 and independent["device"] in ("cpu", "cuda")

@@ -118,6 +118,56 @@ def test_what_a_learner_is_judged_on_it_never_sees(given: bool) -> None:
     assert seen == [(0, 0, task if given else 0) for task in range(4)]
 
 
+def test_test_samples_go_to_a_learner_that_says_it_decides_by_them() -> None:
+    """As published figures do. Validation samples stay with the runner: they are for choosing settings."""
+    seen = []
+
+    class Published(Rote):
+        sees_test = True
+
+        def learn(self, experience: Experience, batch: int) -> None:
+            seen.append((len(experience.test), len(experience.val)))
+
+    run(Published(), stream(3, val=2))
+    assert seen == [(1, 0), (2, 0), (3, 0)]
+
+
+def test_pictures_on_a_disk_go_to_learners_that_read_them() -> None:
+    class Lazy:
+        """As `streams.files` has them."""
+
+        shape = (5, 1)
+
+        def __getitem__(self, rows: Any) -> Any:
+            return np.zeros((5, 1))[rows]
+
+    y = np.zeros(5, np.int64)
+    samples = Samples(Lazy(), y, y)
+    one = Experience("e", 0, samples, samples[:0], samples)
+    with pytest.raises(ConfigError, match="cpg, packnet"):
+        run(Rote(), Stream("s", "class", ("a",), (one,)))
+
+
+def test_pairs_are_judged_by_features() -> None:
+    """x is the person: same pairs are near, others far, but for one that looks like another."""
+    pairs = [(1, 1), (2, 2), (3, 3), (1, 9), (2, 8), (3, 7), (4, 4), (5, 6)]
+    angle = {1: 0.0, 2: 0.7, 3: 1.4, 4: 2.1, 5: 2.8, 6: 2.8, 7: 3.5, 8: 4.2, 9: 4.9}
+    x = np.array(pairs).reshape(-1, 1)
+    test = Samples.of(x, np.repeat([a == b for a, b in pairs], 2))
+    train = Samples.of(np.array([[0], [1]]), np.array([0, 1]))
+    one = Experience("faces", 0, train, train[:0], test, pairs=True)
+
+    class Sees(Rote):
+        def embed(self, x: Any, task: int | None = None) -> Floats:
+            at = np.array([angle[int(value)] for value in x[:, 0]])
+            return np.stack([np.cos(at), np.sin(at)], 1).astype(np.float32)
+
+    result = run(Sees(k=2), Stream("s", "superclass", ("a", "b"), (one,)))
+    assert result.accuracy[0, 0] == pytest.approx(7 / 8) and result.test_counts[0] == 16
+    with pytest.raises(ConfigError, match="Rote has no features"):
+        run(Rote(k=2), Stream("s", "superclass", ("a", "b"), (one,)))
+
+
 def test_looks_in_between_make_the_curve_and_change_nothing_else() -> None:
     plain, looked, learner = run(Rote(), stream()), Rote(), Rote()
     found = run(looked, stream(), every=2)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from edgecl.errors import PictureError
-from edgecl.pictures.decode import DecodeLimits, decode, read
+from edgecl.pictures.decode import DecodeLimits, decode, decode_whole, read
 from edgecl.rom.preprocess import Preprocess, pixels
 
 P = Preprocess(size=64, crop=0.875)
@@ -415,3 +415,37 @@ def test_threads_get_what_one_thread_gets() -> None:
     for thread in threads:
         thread.join()
     assert all(b is not None and np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_a_whole_picture_is_upright_in_colour_and_on_white(tmp_path: Path) -> None:
+    picture = photo(40, 30)
+    for name, image, expected in (
+        ("plain.png", picture, picture),
+        ("grey.png", picture.convert("L"), picture.convert("L").convert("RGB")),
+        ("turned.png", picture.transpose(Image.Transpose.ROTATE_90), picture),
+    ):
+        exif = Image.Exif()
+        exif[0x0112] = 6 if name == "turned.png" else 1  # turn it by a quarter to the right
+        image.save(tmp_path / name, exif=exif)
+        assert (decode_whole(tmp_path / name) == np.asarray(expected)).all(), name
+    clear = Image.new("RGBA", (5, 4), (0, 0, 0, 0))
+    clear.save(tmp_path / "clear.png")
+    assert (decode_whole(tmp_path / "clear.png") == 255).all()
+
+
+def test_a_whole_jpeg_is_read_smaller_but_not_below_what_is_asked_for(tmp_path: Path) -> None:
+    photo(400, 320).save(tmp_path / "a.jpg")
+    assert [decode_whole(tmp_path / "a.jpg", shorter).shape[:2] for shorter in (0, 200, 160, 90, 40, 5)] == [
+        *((320, 400), (320, 400), (160, 200), (160, 200), (40, 50), (40, 50))
+    ]
+
+
+def test_a_picture_that_cannot_be_read_whole_is_named(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
+    (tmp_path / "text.jpg").write_text("no picture")
+    for name, words in (("deep.png", "16 or 32 bits"), ("text.jpg", "known format"), ("none.jpg", "no such file")):
+        with pytest.raises(PictureError, match=f"{name}: .*{words}"):
+            decode_whole(tmp_path / name)
+    photo(50, 40).save(tmp_path / "large.png")
+    with pytest.raises(PictureError, match="million"):
+        decode_whole(tmp_path / "large.png", limits=DecodeLimits(max_pixels=100))

@@ -213,7 +213,7 @@ def test_as_many_right_as_the_goals_network_had_meet_the_goal(right: int) -> Non
     """Goals are rounded to four decimals, up as often as down."""
     learner = Cpg(SHAPE, 9, 0, CPG)
     accuracy, goal = right / 45, round(right / 45, goals.DECIMALS)
-    assert learner._meets(accuracy, goal) and not learner._meets((right - 1) / 45, goal)
+    assert learner._meets(accuracy, goal, 1) and not learner._meets((right - 1) / 45, goal, 1)
 
 
 def test_fine_goals_are_the_mean_and_the_best_of_five(tasks: list[Experience]) -> None:
