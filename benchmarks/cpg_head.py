@@ -90,7 +90,9 @@ def main() -> None:
             }
             found[str(n)] = {"ms": {k: round(1e3 * float(np.median(v)), 3) for k, v in seconds.items()}, "ratio": ratios}
             print(f"{n} picture{'s' * (n > 1)}: " + ", ".join(f"{k} {v:.2f} ms" for k, v in found[str(n)]["ms"].items()))
-            print(f"  baked {ratios['baked']:.3f} x the plain session, shared {ratios['shared']:.3f} x the plain ROM", flush=True)
+            print(
+                f"  baked {ratios['baked']:.3f} x the plain session, shared {ratios['shared']:.3f} x the plain ROM", flush=True
+            )
     print("old answers are bit-identical with the head installed; shared and baked answers are the same bits")
     if options.output:
         record = {"conditions": taken, "rounds": options.rounds, "batches": found}

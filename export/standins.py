@@ -2,8 +2,8 @@
 
 A convolution is fitted to what it gives on them, so what counts is that they stir the network in as many ways as pictures of
 tasks do. Two photographs alone do not: flat ground, strokes and odd colours are in none of them.
-(Drawn pictures in place of a data set: Kataoka et al., Pre-training without natural images, ACCV 2020; overlapping leaves: Baradad
-et al., Learning to see by looking at noise, NeurIPS 2021.)
+(Drawn pictures in place of a data set: Kataoka et al., Pre-training without natural images, ACCV 2020; overlapping leaves and
+shaped noise: Baradad et al., Learning to see by looking at noise, NeurIPS 2021.)
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def _leaves(photographs: list[Picture], rng: np.random.Generator) -> Picture:
         x, y = (int(v) for v in rng.integers(-size // 2, _SIDE, 2))
         mask = Image.new("L", (size, size))
         shape = ImageDraw.Draw(mask)
-        (shape.ellipse if rng.random() < 0.6 else shape.rectangle)((0, 0, size - 1, int(size * rng.uniform(0.5, 1)) - 1), fill=255)
+        (shape.ellipse if rng.random() < 0.6 else shape.rectangle)(
+            (0, 0, size - 1, int(size * rng.uniform(0.5, 1)) - 1), fill=255
+        )
         if rng.random() < 0.3:
             leaf = Image.fromarray(np.ascontiguousarray(_crop(photographs, rng))).resize((size, size))
         else:

@@ -22,9 +22,9 @@ import pytest
 from edgecl import config, registry
 from edgecl.checks import roms
 from edgecl.errors import ConfigError, MissingDependency, RomError, RuntimeUnavailable
-from edgecl.rom import cuda, socketed, trt, trt_api, trt_build
+from edgecl.rom import cuda, trt, trt_api, trt_build
 from edgecl.rom.base import Rom
-from edgecl.rom.image import GRAPH, RomImage
+from edgecl.rom.image import RomImage
 from edgecl.rom.opening import open_rom
 from edgecl.rom.parity import compare
 from edgecl.rom.sockets import Plugs
