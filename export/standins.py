@@ -39,7 +39,8 @@ def _crop(photographs: list[Picture], rng: np.random.Generator) -> Picture:
     picture = photographs[rng.integers(len(photographs))]
     side = int(min(picture.shape[:2]) * rng.uniform(0.2, 1))
     top, left = (int(rng.integers(0, n - side + 1)) for n in picture.shape[:2])
-    return np.rot90(picture[top : top + side, left : left + side][:, :: -1 if rng.random() < 0.5 else 1], rng.integers(4))
+    part = picture[top : top + side, left : left + side][:, :: -1 if rng.random() < 0.5 else 1]
+    return np.rot90(part, int(rng.integers(4)))
 
 
 def _leaves(photographs: list[Picture], rng: np.random.Generator) -> Picture:

@@ -152,7 +152,7 @@ def _forget_old_heads(folder: Path) -> None:
 def key(image: RomImage, sockets: str, trt: TensorRT, target: Target, plugs: Plugs | None = None) -> str:
     """The engine's name: a digest over all that it depends on."""
     plain = (FORM, image.files[GRAPH]["sha256"], image.precision, BATCHES, *_where(trt, target))
-    plugged = (sockets, socketed.FORM, image.weights, [s.to_dict() for s in image.sockets])
+    plugged: tuple[Any, ...] = (sockets, socketed.FORM, image.weights, [s.to_dict() for s in image.sockets])
     plugged += (plugs.key, image.rom_id) if plugs else ()  # the free places say what a head's own weights mean
     return _short(plain if sockets == PLAIN else plain + plugged)
 
