@@ -31,7 +31,7 @@ from edgecl.rom.pytorch import PytorchRom, load_network
 from edgecl.rom.sockets import Socket, norm_of
 from edgecl.rom.torch_compat import torch
 from edgecl.types import Pixels
-from export import calibrate, gate, verify
+from export import calibrate, gate, standins, verify
 from export.gate import Verdict
 from export.reduce import require_place
 from export.refit import fitted, inputs_at, outputs_at, places_of
@@ -187,7 +187,7 @@ def free(
         what = "compacted already" if image.compacted else image.precision
         raise RomError(f"ROM {image.rom_id[:12]} is {what}; give a plain FP32 image")
     shares(image, share)
-    seen = calibrate.calibration(image.preprocess, calibration, PICTURES)
+    seen = _seen(image, calibration)
     compared = verify.sample_pictures(image.preprocess, pictures)
     tasks, proxy = gate.labelled(labelled)
     with tempfile.TemporaryDirectory() as place, OrtRom(image) as reference:
@@ -214,6 +214,13 @@ def free(
                     f"will see (--calibration)"
                 )
         return written(folder, image, made, _record(tried, made, seen, image, goal, verdict), parity.to_dict())
+
+
+def _seen(image: RomImage, folder: Path | None) -> calibrate.Calibration:
+    """The pictures that the walk is made on."""
+    if folder is not None:
+        return calibrate.calibration(image.preprocess, folder, PICTURES)
+    return calibrate.Calibration(standins.standins(image.preprocess, PICTURES), standins.SOURCE)
 
 
 def _record(

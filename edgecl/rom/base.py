@@ -23,8 +23,8 @@ class Rom(ABC):
     """The sealed backbone on one runtime.
 
     runtime, version, provider: what really runs, for reports ("onnxruntime", "1.20.1", "CPUExecutionProvider").
-    mixes: one call of the runtime can give each picture its own plugs; else `features` groups the pictures by their plugs.
-    overlays: it can run heads that change the network's weights, one head per call.
+    mixes: one call of the runtime can give each picture its own plugs, if they change no weights; else `features` groups the
+        pictures by their plugs.
     scrambles: it can run BB's biases in the layout of the reference code.
     session_cache: bytes that may be kept for heads with plugs, where the runtime keeps any.
     threads: of one call, as asked for; 0 leaves it to the runtime. What learns on this ROM keeps to it too.
@@ -34,7 +34,6 @@ class Rom(ABC):
     version: str
     provider: str
     mixes = False
-    overlays = True
     scrambles = False
     session_cache = 512 << 20
     threads = 0
@@ -105,11 +104,6 @@ class Rom(ABC):
         plugs.require(self.image.sockets, self.rom_id)
         if plugs.reweighted:
             overlay.require(self.image, plugs)
-            if not self.overlays:
-                raise RuntimeUnavailable(
-                    f"the runtime '{self.runtime}' ({self.provider}) cannot run heads with weights of their own; use "
-                    f"--runtime onnxruntime, or pytorch"
-                )
         if plugs.scrambled and not self.scrambles:
             raise RuntimeUnavailable(
                 f"scrambled biases depend on the picture's size; the runtime '{self.runtime}' cannot take them, use "

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -18,10 +18,10 @@ class Lru:
     bound: bytes.   held: bytes of what is in it, as stated when it was put.   evicted: how many entries have gone.
     """
 
-    def __init__(self, what: str, bound: int = 0) -> None:
-        """what: names the contents where the bound is too small for one use."""
+    def __init__(self, what: str, bound: int = 0, let_go: Callable[[Any], None] = lambda value: None) -> None:
+        """what: names the contents where the bound is too small for one use.   let_go: told of each value that goes."""
         self._bound, self.held, self.evicted = bound, 0, 0
-        self._what, self._told = what, False
+        self._what, self._told, self._let_go = what, False, let_go
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     @property
@@ -54,7 +54,7 @@ class Lru:
         Where these alone are larger than the bound they are kept nevertheless, without anything else, and a warning is logged.
         """
         if key in self._entries:
-            self.held -= self._entries.pop(key)[1]
+            self._remove(key)
         self._make_room(size, needed)
         self._entries[key] = (value, size)
         self.held += size
@@ -72,13 +72,18 @@ class Lru:
         for old in [k for k in self._entries if k not in needed]:
             if self.held + size <= self._bound:
                 return
-            self.held -= self._entries.pop(old)[1]
+            self._remove(old)
             self.evicted += 1
+
+    def _remove(self, key: Hashable) -> None:
+        value, size = self._entries.pop(key)
+        self.held -= size
+        self._let_go(value)
 
     def clear(self) -> None:
         """Let everything go."""
-        self._entries.clear()
-        self.held = 0
+        for key in list(self._entries):
+            self._remove(key)
 
 
 def give_back() -> None:

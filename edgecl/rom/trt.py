@@ -2,7 +2,8 @@
 
 One engine runs the plain network, one takes shifts as a batched input, one takes kernels too; each is built for this GPU when
 it is first needed, or comes from the cache (`edgecl export --target tensorrt` fills it beforehand). So heads switch without
-building anything, and pictures of different heads share a call.
+building anything, and pictures of different heads share a call. Only a head with weights of its own is an engine of its own,
+with the head as its constants: weights can be no batched input. It is built once, and stays in the cache.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from edgecl.rom import socketed, trt_api
 from edgecl.rom.base import Rom
 from edgecl.rom.cuda import Buffer, Gpu
 from edgecl.rom.image import RomImage
+from edgecl.rom.lru import Lru
 from edgecl.rom.sockets import Plugs
-from edgecl.rom.trt_build import PLAIN, Engine, Facts, Target, engine
+from edgecl.rom.trt_build import BAKED, PLAIN, Engine, Facts, Target, engine
 from edgecl.types import Floats
 
 
@@ -37,7 +39,6 @@ class TrtRom(Rom):
     """TensorRT behind the ROM contract. Threads may share it: they take turns on its stream."""
 
     runtime = "tensorrt"
-    overlays = False
     mixes = True
 
     def __init__(
@@ -61,6 +62,7 @@ class TrtRom(Rom):
         self._cache, self._say = cache, say
         self._lock = threading.Lock()
         self._loaded: dict[str, _Loaded] = {}
+        self._heads = Lru(f"engines of heads with weights of their own, ROM {image.rom_id[:12]}", let_go=_Loaded.close)
         self._gpu = Gpu()
         try:
             if self._trt.rtx and self._gpu.sm not in self._trt.targets():
@@ -77,15 +79,32 @@ class TrtRom(Rom):
     def _engine(self, sockets: str) -> _Loaded:
         """The engine for these sockets, ready to run."""
         if sockets not in self._loaded:
-            target = Target(self._gpu.sm, self._gpu.name, self._gpu.driver)
-            built = engine(self.image, sockets, self._trt, target, self._cache, self._say)
+            built = engine(self.image, sockets, self._trt, self._target, self._cache, self._say)
             self._loaded[sockets] = _Loaded(self._trt, self._gpu, built)
         return self._loaded[sockets]
+
+    def _head(self, plugs: Plugs) -> _Loaded:
+        """The engine of one head, ready to run; those used longest ago make room for it on the GPU."""
+        self._heads.bound = self.session_cache
+        found: _Loaded | None = self._heads.get(plugs.key)
+        if found is None:
+            built = engine(self.image, BAKED, self._trt, self._target, self._cache, self._say, plugs=plugs)
+            found = _Loaded(self._trt, self._gpu, built)
+            self._heads.put(plugs.key, found, len(built.data))
+        return found
+
+    @property
+    def _target(self) -> Target:
+        return Target(self._gpu.sm, self._gpu.name, self._gpu.driver)
 
     def _run(self, x: Floats) -> Floats:
         return self._ask(PLAIN, {"pixels": x})
 
     def _run_plugged(self, x: Floats, plugs: list[Plugs]) -> Floats:
+        if plugs[0].reweighted:  # then it is the only one of the call
+            with self._lock:
+                self._gpu.enter()
+                return self._head(plugs[0]).run({"pixels": x}, self.width)
         kinds = socketed.needed(plugs)
         return self._ask(kinds, {"pixels": x, **socketed.pack(self.image.sockets, kinds, plugs, len(x))})
 
@@ -100,6 +119,7 @@ class TrtRom(Rom):
             for loaded in self._loaded.values():
                 loaded.close()
             self._loaded.clear()
+            self._heads.clear()
             self._gpu.close()
 
 

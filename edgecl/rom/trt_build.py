@@ -23,10 +23,14 @@ from edgecl.files import write_whole
 from edgecl.rom import socketed
 from edgecl.rom.base import BATCH
 from edgecl.rom.image import GRAPH, RomImage
+from edgecl.rom.sockets import Plugs
 from edgecl.rom.trt_api import TensorRT, logger
 
+_SUFFIX = (".engine", ".head.engine")  # of the ROM's own, and of single heads
 BATCHES = (1, 8, BATCH)  # pictures in one call: the fewest, the number it is tuned for, the most
 PLAIN = "none"  # beside socketed.KINDS: the ROM's own graph
+BAKED = "baked"  # what stands there for an engine with one head as its constants
+HEADS_KEPT = 16  # engines of single heads in a folder; those built longest ago go first
 FORM = 1  # of the name and of the facts beside an engine
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
@@ -81,18 +85,20 @@ def engine(
     folder: Path | None,
     say: Say = lambda line: None,
     progress: Progress = lambda stage, done, total: None,
+    plugs: Plugs | None = None,
 ) -> Engine:
     """The engine for `target` from `folder`, or built now and kept there, whole or not at all.
 
-    sockets: "none", or one of socketed.KINDS.   Raises RomError for a graph that TensorRT cannot build or that is not what the
-    manifest says, KeyboardInterrupt when the person stops it; no file is left by either.
+    sockets: "none", one of socketed.KINDS, or "baked" for an engine of the one head with `plugs`: weights of its own can be no
+    inputs, see `baking`.   Raises RomError for a graph that TensorRT cannot build or that is not what the manifest says,
+    RomMismatch for plugs of another ROM, KeyboardInterrupt when the person stops it; no file is left by any.
     """
     if image.precision == "int8":
         raise RomError(
             f"ROM {image.rom_id[:12]} is INT8 as ONNX Runtime's CPU runs it fastest, with zero points and 32-bit biases, which "
             f"TensorRT does not read. Build engines from the FP16 ROM: edgecl export --precision fp16"
         )
-    path = folder / f"{key(image, sockets, trt, target)}.engine" if folder else None
+    path = folder / f"{key(image, sockets, trt, target, plugs)}{_SUFFIX[sockets == BAKED]}" if folder else None
     if path and path.exists():
         try:
             return _read(path)
@@ -100,8 +106,7 @@ def engine(
             say(f"the engine {path} is damaged ({error}); building it again")
     say(f"building an engine with {trt} for compute capability {target.sm}, sockets: {sockets} ...")
     started = time.monotonic()
-    graph = image.read(GRAPH) if sockets == PLAIN else socketed.with_inputs(image, sockets)
-    parsed = Parsed(trt, graph)
+    parsed = Parsed(trt, graph_of(image, sockets, plugs))
     found = parsed.check(image, sockets)
     timing = folder / f"timing-{_short(_where(trt, target))}.cache" if folder and not trt.rtx else None
     data = parsed.build(target, timing, progress)
@@ -120,16 +125,35 @@ def engine(
         try:
             write_whole(path, data)
             write_whole(path.with_suffix(".json"), json.dumps(asdict(facts), indent=2).encode())
+            _forget_old_heads(path.parent)
         except OSError as error:  # a full or read-only disk costs the cache, not the answer
             say(f"the engine could not be kept in {folder}: {error.strerror}; it will be built again next time")
             path = None
     return Engine(data, facts, path, built=True)
 
 
-def key(image: RomImage, sockets: str, trt: TensorRT, target: Target) -> str:
+def graph_of(image: RomImage, sockets: str, plugs: Plugs | None = None) -> bytes:
+    """The ONNX model that an engine is built from."""
+    if sockets == BAKED:
+        from edgecl.rom.baking import bake
+
+        return bake(image, plugs or Plugs())
+    return image.read(GRAPH) if sockets == PLAIN else socketed.with_inputs(image, sockets)
+
+
+def _forget_old_heads(folder: Path) -> None:
+    """Each head that was ever tried leaves an engine as large as the ROM's: only the newest stay on the disk."""
+    kept = sorted(folder.glob(f"*{_SUFFIX[True]}"), key=lambda path: path.stat().st_mtime)
+    for old in kept[:-HEADS_KEPT]:
+        for beside in (old, old.with_suffix(".json"), old.with_suffix(".kernels")):
+            beside.unlink(missing_ok=True)
+
+
+def key(image: RomImage, sockets: str, trt: TensorRT, target: Target, plugs: Plugs | None = None) -> str:
     """The engine's name: a digest over all that it depends on."""
     plain = (FORM, image.files[GRAPH]["sha256"], image.precision, BATCHES, *_where(trt, target))
-    plugged = (sockets, socketed.FORM, image.weights, [s.to_dict() for s in image.sockets])
+    plugged: tuple[Any, ...] = (sockets, socketed.FORM, image.weights, [s.to_dict() for s in image.sockets])
+    plugged += (plugs.key, image.rom_id) if plugs else ()  # the free places say what a head's own weights mean
     return _short(plain if sockets == PLAIN else plain + plugged)
 
 
@@ -174,7 +198,7 @@ class Parsed:
     def check(self, image: RomImage, sockets: str) -> dict[str, Any]:
         """What the network is, after it has been compared with the manifest. Raises RomError where they differ."""
         size, network = image.preprocess.size, self.network
-        inputs = {"pixels": (3, size, size)} | (socketed.inputs(image.sockets, sockets) if sockets != PLAIN else {})
+        inputs = {"pixels": (3, size, size)} | (socketed.inputs(image.sockets, sockets) if sockets in socketed.KINDS else {})
         for what, wanted, found in (
             ("takes", _described(inputs), self._tensors(network.num_inputs, network.get_input)),
             ("answers", _described({"features": (image.features,)}), self._tensors(network.num_outputs, network.get_output)),

@@ -8,7 +8,7 @@ What the arrays say of the ROM, how many places are free where, is compared with
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from edgecl.types import Arrays
 
 KINDS = ("used", "own")
 PICKS = -1  # where a kernel's side is expected: the convolution's weights themselves are learned
-_MAX_SOCKETS, _MAX_SIZE = 5_000, 1 << 28  # weights, of all sockets together
+_MAX_SOCKETS = 5_000
+_MAX_SIZE = 1 << 27  # weights that a head picks from, in all: unpacked each takes a byte, eight times what travelled
 
 
 def pack(plugs: Plugs, form: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -66,15 +67,19 @@ def check(arrays: Arrays, layout: Mapping[str, Any]) -> set[str]:
     for kind, sides in (("used", 4), ("own", 1)):
         entries = layout.get(kind, [])
         good = isinstance(entries, list) and len(entries) <= _MAX_SOCKETS and all(_is_entry(e, sides) for e in entries)
-        good = good and sum(math.prod(e[1:]) for e in entries) <= _MAX_SIZE
         if not good or len({e[0] for e in entries}) != len(entries) or (kind in layout and not entries):
             raise BundleError(f"the head's {kind} weights must be a list of [socket, {'shape' if sides > 1 else 'number'}]")
+        if sum(math.prod(entry[1:]) for entry in entries) > _MAX_SIZE:
+            raise BundleError(f"the head's {kind} weights are more than {_MAX_SIZE:,}; no ROM for a device has so many")
     if "used" in layout:
-        size = sum(masks.packed_bytes(math.prod(shape)) for _, *shape in layout["used"])
+        counts = [math.prod(shape) for _, *shape in layout["used"]]
+        size = sum(masks.packed_bytes(count) for count in counts)
         bits = arrays.get("used")
         if bits is None or bits.dtype != np.uint8 or bits.shape != (size,):
             raise BundleError(f"the head needs an array 'used' of {size:,} uint8, a bit for each weight it picks from")
-        _check_spare(bits, [math.prod(shape) for _, *shape in layout["used"]])
+        last = np.cumsum([masks.packed_bytes(count) for count in counts]) - 1
+        if any(int(bits[at]) & ((1 << -count % 8) - 1) for at, count in zip(last, counts, strict=True)):
+            raise BundleError("the head's 'used' has spare bits that are not 0; one head has one form")
         found.add("used")
     if "own" in layout:
         count, value, step = sum(m for _, m in layout["own"]), arrays.get("own"), arrays.get("own_step")
@@ -88,13 +93,6 @@ def check(arrays: Arrays, layout: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def _check_spare(bits: NDArray[Any], counts: Sequence[int]) -> None:
-    """Refuse spare bits: one head has one form. Nothing is unpacked here, it takes eight times the room."""
-    ends = np.cumsum([masks.packed_bytes(n) for n in counts]) - 1
-    if (bits[ends] & np.array([0xFF >> (n - 1) % 8 + 1 for n in counts], np.uint8)).any():
-        raise BundleError("the head's 'used' has spare bits that are not 0")
-
-
 def _is_entry(entry: Any, sides: int) -> bool:
     return (
         isinstance(entry, list)
@@ -102,5 +100,5 @@ def _is_entry(entry: Any, sides: int) -> bool:
         and isinstance(entry[0], str)
         and 0 < len(entry[0]) <= 300
         and all(type(v) is int and v > 0 for v in entry[1:])
-        and math.prod(entry[1:]) <= _MAX_SIZE
+        and all(v <= _MAX_SIZE for v in entry[1:])
     )

@@ -16,6 +16,7 @@ pytest.importorskip("torch", reason="picks learn in PyTorch; pip install 'edgecl
 from edgecl import EdgeDevice
 from edgecl.checks import heads, synthetic
 from edgecl.heads.base import Learned, Session
+from edgecl.heads.parts import plugged
 from edgecl.heads.parts.compaction import LEVELS
 from edgecl.heads.parts.folded import FoldedNetwork
 from edgecl.heads.parts.overlays import PICKS
@@ -134,6 +135,39 @@ def test_a_goal_out_of_reach_is_grown_towards_and_missed_aloud(rom: Rom) -> None
     assert any("is missed" in line for line in said)
 
 
+class Cut(BaseException):
+    """The power goes."""
+
+
+@pytest.mark.parametrize("goal", [0.0, 0.34])
+def test_after_a_power_cut_it_learns_the_same_to_the_last_bit(compacted: Rom, task: Task, tmp_path: Path, goal: float) -> None:
+    """Cut in the short epochs: which weights were given back is in no state, and must come out the same again."""
+    room = plugged.smallest(len(task.classes), compacted, dict.fromkeys([s.name for s in compacted.image.sockets[-5:]], PICKS))
+    config = cpg.Config(**OPTIONS, goal=goal, size=room + 3_000)
+    seen: list[int] = []
+    whole = cpg.learn(task, compacted, config, None, Session(progress=lambda stage, done, total: seen.append(done)))
+    assert 0 < sum(values.size for values in whole.head.plugs.own.values()) <= 3_000, "some own weights are given back, not all"
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if done >= seen[-1] - 4:
+            raise Cut
+
+    place = tmp_path / "state"
+    with pytest.raises(Cut):
+        cpg.learn(task, compacted, config, None, Session(checkpoint=place, progress=progress))
+    said: list[str] = []
+    again = cpg.learn(task, compacted, config, None, Session(checkpoint=place, resume=True, say=said.append))
+    assert any("going on from the state on disk" in line for line in said)
+    assert set(again.head.arrays) == set(whole.head.arrays)
+    assert all(np.array_equal(again.head.arrays[name], whole.head.arrays[name]) for name in whole.head.arrays)
+
+
+def test_no_time_is_said_before_the_work(compacted: Rom, task: Task) -> None:
+    for goal in (0.0, 0.9):
+        with pytest.raises(ConfigError, match="the budget has"):
+            cpg.learn(task, compacted, cpg.Config(goal=goal), None, Session(budget=0.1))
+
+
 def test_what_is_out_of_range_is_refused() -> None:
     for wrong in ({"goal": 1.5}, {"goal": -0.1}, {"size": 0}, {"recipe": "paper"}, {"sockets": "some"}, {"epochs": -1}):
         with pytest.raises(ConfigError):
@@ -148,8 +182,11 @@ def test_a_head_goes_to_the_rom_it_was_made_for_and_no_other(learned: Learned, r
         moved.answer(rom, np.zeros((1, *[rom.preprocess.size] * 2, 3), np.uint8))
 
 
-def test_a_device_learns_shares_and_rolls_back(tiny_freed: Path, tmp_path: Path, pictures_task: dict) -> None:
-    """What one device learned answers the same to the last bit on another; old answers stay, and come back after a rollback."""
+def test_a_device_learns_shares_and_rolls_back(tiny_freed: Path, tiny_rom: Path, tmp_path: Path, pictures_task: dict) -> None:
+    """What one device learned answers the same to the last bit on another; old answers stay, and come back after a rollback.
+
+    A device with the uncompacted ROM, whose convolutions have the same shapes, refuses it and is left as it was.
+    """
     (first, folder), (second, other) = list(pictures_task.items())[:2]
     with EdgeDevice(tmp_path / "a", rom=tiny_freed, threads=1) as a, EdgeDevice(tmp_path / "b", rom=tiny_freed, threads=1) as b:
         pixels = [decode(path, a.rom.preprocess) for path in sorted((folder / "test").glob("*/*"))[:4]]
@@ -164,6 +201,12 @@ def test_a_device_learns_shares_and_rolls_back(tiny_freed: Path, tmp_path: Path,
         b.trust.trust(Peer("a", a.trust.signer.key))
         b.import_bundle(a.export(first))
         assert scores(b) == before
+        with EdgeDevice(tmp_path / "c", rom=tiny_rom, threads=1) as c:
+            c.trust.trust(Peer("a", a.trust.signer.key))
+            with pytest.raises(RomMismatch):
+                c.import_bundle(a.export(first))
+            assert not c.bank.current() and not c.mapper.tasks
+        assert not a.bank.verify() and not b.bank.verify()
         a.learn(first, folder, method="cpg", sockets="last:4", seed=1)
         assert scores(a) != before
         a.bank.rollback(first)

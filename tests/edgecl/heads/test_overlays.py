@@ -44,6 +44,8 @@ def test_nothing_takes_nothing() -> None:
         ("used", [["a", 3, 5, 1, 1], ["b", 2, 1, 3, True]]),
         ("used", [["a", 3, 5, 1, 1], ["b", 2, 1, 3, -3]]),
         ("used", [["a", 3, 5, 1, 1], ["b", 1 << 30, 1 << 30, 3, 3]]),
+        ("used", [[str(i), 1 << 20, 100, 1, 1] for i in range(2)]),
+        ("used", [["a", 3, 5, 1, 1], ["b", 1 << 26, 1 << 26, 1 << 26, 1 << 26]]),
         ("used", [["a", 3, 5, 1, 1], ["", 2, 1, 3, 3]]),
         ("used", [["a", 3, 5, 1, 1], ["b", 2, 1, 3, 1]]),
         ("used", [["a", 1, 1, 1, 1], ["b", 4, 1, 2, 4]]),
@@ -88,8 +90,11 @@ def test_many_bits_are_checked_without_being_unpacked() -> None:
 def test_arrays_that_do_not_fit_are_refused() -> None:
     arrays, layout = pack(PLUGS, "int8")
     step = arrays["own_step"]
+    inner = arrays["used"].copy()
+    inner[1] |= 1  # the last byte of the first socket
     for name, bad in (
         ("used", arrays["used"].astype(np.int8)),
+        ("used", inner),
         ("used", arrays["used"] | 1),  # a spare bit: two heads of other bytes and one meaning
         ("own", arrays["own"].astype(np.float32)),
         ("own_step", -step),

@@ -14,7 +14,7 @@ pytest.importorskip("onnxruntime", reason="the runtime under test; pip install '
 
 from safetensors.numpy import load, save
 
-from edgecl.errors import RomError, RomMismatch, RomTampered, RuntimeUnavailable
+from edgecl.errors import RomError, RomMismatch, RomTampered
 from edgecl.rom import image as rom_image
 from edgecl.rom.baking import bake
 from edgecl.rom.base import Rom
@@ -128,12 +128,6 @@ def test_what_does_not_fit_is_refused(roms: tuple[Rom, Rom], tiny_rom: Path) -> 
         rom.features(pictures(rom, 1), dataclasses.replace(plugs, own={**plugs.own, name: plugs.own[name] * np.nan}))
     with open_rom(tiny_rom, threads=1) as other, pytest.raises(RomMismatch, match="another compacted ROM"):
         other.features(pictures(other, 1), plugs)
-
-
-def test_a_runtime_that_cannot_says_so(roms: tuple[Rom, Rom], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roms[0], "overlays", False)
-    with pytest.raises(RuntimeUnavailable, match="weights of their own"):
-        roms[0].features(pictures(roms[0], 1), overlay(roms[0].image, 99))
 
 
 def test_the_image_declares_its_free_places_and_older_readers_are_told_to_update(freed: Path, tiny_rom: Path) -> None:

@@ -22,9 +22,9 @@ import pytest
 from edgecl import config, registry
 from edgecl.checks import roms
 from edgecl.errors import ConfigError, MissingDependency, RomError, RuntimeUnavailable
-from edgecl.rom import cuda, socketed, trt, trt_api, trt_build
+from edgecl.rom import cuda, trt, trt_api, trt_build
 from edgecl.rom.base import Rom
-from edgecl.rom.image import GRAPH, RomImage
+from edgecl.rom.image import RomImage
 from edgecl.rom.opening import open_rom
 from edgecl.rom.parity import compare
 from edgecl.rom.sockets import Plugs
@@ -156,10 +156,9 @@ def played(driver: Callable[..., ctypes.CDLL], monkeypatch: pytest.MonkeyPatch) 
         def __getattr__(self, name: str) -> Any:
             return getattr(real.module, name)
 
-    def remembered(image: RomImage, sockets: str, *rest: Any) -> trt_build.Engine:
-        made = trt_build.engine(image, sockets, *rest)
-        graph = image.read(GRAPH) if sockets == trt_build.PLAIN else socketed.with_inputs(image, sockets)
-        graphs[made.facts.sha256] = graph
+    def remembered(image: RomImage, sockets: str, *rest: Any, plugs: Plugs | None = None) -> trt_build.Engine:
+        made = trt_build.engine(image, sockets, *rest, plugs=plugs)
+        graphs[made.facts.sha256] = trt_build.graph_of(image, sockets, plugs)
         return made
 
     module = trt_api.TensorRT(Module(), real.name, real.version, True)
@@ -209,6 +208,56 @@ def test_mixed_plugs_run_in_one_call(played: ctypes.CDLL, image: RomImage, refer
 def test_mixed_plugs_run_in_one_call_on_a_gpu(image: RomImage, reference: Rom, tmp_path: Path) -> None:
     """The contract itself is checked for every runtime in test_every_method.py."""
     check_mixed_plugs(image, reference, tmp_path)
+
+
+def some_weights(image: RomImage, seed: int) -> Plugs:
+    """A head that picks in the last three convolutions, scales their channels and fills what is free there."""
+    rng, some = np.random.default_rng(seed), image.sockets[-3:]
+    used = {s.name: rng.random(image.free[s.name].shape) < 0.9 for s in some}
+    own = {name: rng.normal(0, 0.1, int((image.free[name] & bits).sum())).astype(np.float32) for name, bits in used.items()}
+    gain = {s.name: rng.normal(0, 0.2, s.channels).astype(np.float32) for s in some}
+    return Plugs(gain=gain, used=used, own={name: values for name, values in own.items() if values.size})
+
+
+def check_heads_with_weights(folder: Path, tmp_path: Path) -> None:
+    """Each such head is an engine; a mixed batch is answered head by head, and the ROM's own answers stay what they were."""
+    image, said = RomImage.open(folder), []
+    first, other = (some_weights(image, seed) for seed in range(2))
+    assert first.own, "the head puts no weights of its own into free places"
+    with open_rom(folder, "pytorch", threads=1) as reference, trt.TrtRom(image, cache=tmp_path, say=said.append) as rom:
+        pixels = roms.pictures(rom, 4)
+        plain = rom.features(pixels)
+        for plugs in (first, other, [first, None, other, first]):
+            assert compare(reference.features(pixels, plugs), rom.features(pixels, plugs)).holds()
+        assert np.array_equal(rom.features(pixels), plain)
+        assert len(said) == 3, "built once each: the ROM, and two heads"
+        rom.session_cache = 1  # room for one: the other is let go, and comes back from the cache on disk
+        assert compare(reference.features(pixels, first), rom.features(pixels, first)).holds()
+    with trt.TrtRom(image, cache=tmp_path, say=said.append) as rom:
+        rom.features(pixels, first)
+    assert len(said) == 3, "a head's engine is found in the cache when the ROM is opened again"
+
+
+def test_heads_with_weights_of_their_own_are_engines(played: ctypes.CDLL, tiny_freed: Path, tmp_path: Path) -> None:
+    check_heads_with_weights(tiny_freed, tmp_path)
+    assert played.played_allocations() == 0, "engines that made room for others give their memory back"
+
+
+@pytest.mark.gpu
+def test_heads_with_weights_of_their_own_are_engines_on_a_gpu(tiny_freed: Path, tmp_path: Path) -> None:
+    check_heads_with_weights(tiny_freed, tmp_path)
+
+
+def test_engines_of_old_heads_do_not_fill_the_disk(
+    played: ctypes.CDLL, tiny_freed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trt_build, "HEADS_KEPT", 1)
+    image = RomImage.open(tiny_freed)
+    with trt.TrtRom(image, cache=tmp_path, say=lambda line: None) as rom:
+        for seed in range(2):
+            rom.features(roms.pictures(rom, 1), some_weights(image, seed))
+    assert len(list(tmp_path.glob("*.head.engine"))) == len(list(tmp_path.glob("*.head.json"))) == 1
+    assert len(list(tmp_path.glob("*.engine"))) == 2, "the ROM's own engine stays"
 
 
 def test_threads_share_one_rom(played: ctypes.CDLL, image: RomImage, tmp_path: Path) -> None:
