@@ -189,13 +189,14 @@ class EdgeDevice:
         budget: float | None = None,
         max_bytes: int | None = None,
         resume: bool = False,
+        goal: float | None = None,
         notes: Sequence[str] = (),
         progress: Progress = silent,
     ) -> LearnReport:
         """`learn_pictures` for a method that learns on. resume: it does so anyway."""
         name, known = task_name(task), tuple(classes)
         all_labels = _checked_labels(name, pictures, labels, known)
-        _ = learning.settings(method, recipe=recipe, seed=seed, sockets=sockets)
+        _ = learning.settings(method, recipe=recipe, seed=seed, sockets=sockets, goal=goal)
         if budget is not None:
             raise ConfigError(f"'{name}': a {method} head is learned in one pass, which takes no budget; leave it out")
         found, seconds, skipped, warnings = self._look(name, pictures, all_labels, known, notes, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,9 @@ TINY = "test_efficientnet"  # timm's backbone for tests: 0.8 MB, 256 features, 1
 SHARED_TASKS = Path(__file__).resolve().parents[2] / "shared" / "data" / "tasks"
 PER_CLASS, PER_CLASS_TEST, SIDE = 12, 5, 192
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: threads of their own would only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # No unit test depends on a clock: a busy machine is no failure.
 hypothesis_settings.register_profile("edgecl", deadline=None)
 hypothesis_settings.load_profile("edgecl")
@@ -35,6 +39,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in items:
                 if item.get_closest_marker(mark):
                     item.add_marker(pytest.mark.skip(reason=why))
+    for item in items:
+        if "ray" in item.keywords or "ray" in getattr(getattr(item, "callspec", None), "id", "").split("-"):
+            item.add_marker(pytest.mark.xdist_group("ray"))  # one machine starts one cluster at a time
 
 
 @pytest.fixture(scope="session")
