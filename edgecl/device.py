@@ -190,13 +190,14 @@ class EdgeDevice:
         max_bytes: int | None = None,
         resume: bool = False,
         goal: float | None = None,
+        over: str | None = None,
         notes: Sequence[str] = (),
         progress: Progress = silent,
     ) -> LearnReport:
         """`learn_pictures` for a method that learns on. resume: it does so anyway."""
         name, known = task_name(task), tuple(classes)
         all_labels = _checked_labels(name, pictures, labels, known)
-        _ = learning.settings(method, recipe=recipe, seed=seed, sockets=sockets, goal=goal)
+        _ = learning.settings(method, recipe=recipe, seed=seed, sockets=sockets, goal=goal, over=over)
         if budget is not None:
             raise ConfigError(f"'{name}': a {method} head is learned in one pass, which takes no budget; leave it out")
         found, seconds, skipped, warnings = self._look(name, pictures, all_labels, known, notes, progress)

@@ -331,8 +331,9 @@ def test_what_cannot_be_stood_on_is_said_before_the_learning(a: EdgeDevice, pict
         learn("colours", over="shapes")
     with pytest.raises(UnknownTask, match="no task 'birds'"):
         learn("new", over="birds")
-    with pytest.raises(ConfigError, match="no setting 'over'"):
-        learn("new", over="shapes", method="linear", sockets=None)
+    for method in ("linear", "memory"):
+        with pytest.raises(ConfigError, match="no setting 'over'"):
+            learn("new", over="shapes", method=method, sockets=None)
     learn_again(a, pictures_task)
     with pytest.raises(ConfigError, match="a linear head without weights of its own"):
         learn("new", over="colours")
