@@ -33,3 +33,6 @@ class Independent(SharedNet):
     def nbytes(self) -> int:
         weights = sum(w.nbytes for w in self.state.weights.values())
         return max(len(self.finished), 1) * weights + sum(own.nbytes for own in self.finished)
+
+    def _draw(self) -> None:
+        """Nothing: no weight is shared, pruned or free."""
