@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file
 
 from edgecl.errors import ConfigError
 from edgecl.learners.parts.networks.base import Network, torch
@@ -23,6 +22,8 @@ _HEADS = ("fc", "classifier.6", "classifier", "head")  # names of a last layer
 
 def read_weights(path: Path) -> dict[str, Floats]:
     """All tensors of the file, float32. Raises ConfigError where it is missing, too large or no file of weights."""
+    from safetensors.torch import load_file  # wants torch at once, whose absence `base` explains
+
     where = printable(path)
     try:
         count = path.stat().st_size
