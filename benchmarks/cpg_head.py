@@ -4,7 +4,8 @@
 
 The head is drawn, not learned: picks in the deepest seven tenths of the convolutions, a gain and a shift for each of their
 channels, and a weight in each free place that is picked, on a compacted ROM. Calls take turns, so whatever else the machine
-does meets all of them; a ratio is the median over rounds of the two times of a round. Afterwards the plain ROM is asked again:
+does meets all of them; a ratio is the median over rounds of the two times of a round, given for the clock on the wall and for
+the processor's own time, which says more where other work waits for the same cores. Afterwards the plain ROM is asked again:
 its answers are compared bit for bit with those of before the head came.
 """
 
@@ -42,13 +43,13 @@ def drawn(image: RomImage, seed: int) -> Plugs:
 
 
 def timed(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each call in each round; the first two rounds do not count, and every second one goes backwards."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    """Seconds of each call in each round, (rounds, 2): by the wall, of the processor. Two more rounds before do not count."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for number in range(rounds + 2):
-        for name in list(calls)[:: 1 if number % 2 else -1]:
-            began = time.perf_counter()
+        for name in list(calls)[:: 1 if number % 2 else -1]:  # none always follows the same one
+            began = time.perf_counter(), time.process_time()
             calls[name]()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append((time.perf_counter() - began[0], time.process_time() - began[1]))
     return {name: np.array(values[2:]) for name, values in seconds.items()}
 
 
@@ -84,15 +85,13 @@ def main() -> None:
                 "ROM with the head": lambda pixels=pixels: rom.features(pixels, plugs),
             }
             seconds = timed(calls, max(10, options.rounds // n))
-            ratios = {
-                "baked": float(np.median(seconds["baked session"] / seconds["plain session"])),
-                "shared": float(np.median(seconds["ROM with the head"] / seconds["plain ROM"])),
-            }
-            found[str(n)] = {"ms": {k: round(1e3 * float(np.median(v)), 3) for k, v in seconds.items()}, "ratio": ratios}
-            print(f"{n} picture{'s' * (n > 1)}: " + ", ".join(f"{k} {v:.2f} ms" for k, v in found[str(n)]["ms"].items()))
-            print(
-                f"  baked {ratios['baked']:.3f} x the plain session, shared {ratios['shared']:.3f} x the plain ROM", flush=True
-            )
+            pairs = {"baked": ("baked session", "plain session"), "shared": ("ROM with the head", "plain ROM")}
+            ratios = {k: np.median(seconds[one] / seconds[other], axis=0).tolist() for k, (one, other) in pairs.items()}
+            ms = {name: (1e3 * np.median(values, axis=0)).tolist() for name, values in seconds.items()}
+            found[str(n)] = {"ms": ms, "ratio": ratios}
+            print(f"batch {n}: " + ", ".join(f"{name} {wall:.2f} ms ({cpu:.2f})" for name, (wall, cpu) in ms.items()))
+            for name, (wall, cpu) in ratios.items():
+                print(f"  {name} {wall:.3f} x the plain one by the wall, {cpu:.3f} x in processor time", flush=True)
     print("old answers are bit-identical with the head installed; shared and baked answers are the same bits")
     if options.output:
         record = {"conditions": taken, "rounds": options.rounds, "batches": found}
