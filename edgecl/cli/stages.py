@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgecl.text import duration
+
 
 @dataclass
 class _Stage:
@@ -31,15 +33,10 @@ class Stages:
             self._stages[name] = _Stage(now, done, done, total)
 
     def line(self, now: float) -> str:
-        """Such as "learning from the stream: 3 of 15, about 12 min left; learning a task: 31 of 60"."""
+        """Such as "learning from the stream: 3 of 15, about 12 min 5 s left; learning a task: 31 of 60"."""
         parts = [f"{name}: {stage.done} of {stage.total}" for name, stage in self._stages.items()]
         outer = next(iter(self._stages.values()), None)
         if outer is not None and outer.first < outer.done < outer.total:
-            parts[0] += f", {_about((now - outer.begun) * (outer.total - outer.done) / (outer.done - outer.first))} left"
+            left = (now - outer.begun) * (outer.total - outer.done) / (outer.done - outer.first)
+            parts[0] += f", about {duration(left)} left"
         return "; ".join(parts)
-
-
-def _about(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

@@ -19,7 +19,7 @@ from edgecl.streams.base import Experience, Samples, Stream
 Matrix = NDArray[np.float64]
 ROWS = 512  # asked for at once when a learner is judged
 TOP = 5
-CLASSES_FOR_TOP = 10  # with fewer classes, one of five is no answer
+CLASSES_FOR_TOP = 10  # with fewer classes to choose from, one of five is no answer
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Result:
 
     accuracy: (N, N), row i after experience i, column j on the test samples of experience j; val: likewise, nan where an
     experience has no validation samples.   top5: (N,) at the end, share with the class among the five best; nan for fewer than
-    ten classes.   untrained: (N,) accuracy before the first sample.   test_counts, train_counts: (N,) samples.
+    ten classes to choose from.   untrained: (N,) accuracy before the first sample.   test_counts, train_counts: (N,) samples.
     curve: (samples seen, accuracy on the test samples of all experiences begun so far).   seconds: `learning`, `predicting`.
     bytes_held: (N,) after each experience.
     peak_memory: bytes that the process grew by (`PeakMemory`), learning and judging.
@@ -74,7 +74,8 @@ def run(
         )
     n = len(stream)
     accuracy, val = np.full((n, n), np.nan), np.full((n, n), np.nan)
-    top5, tops = np.full(n, np.nan), (1, TOP) if len(stream.classes) >= CLASSES_FOR_TOP else (1,)
+    among = max(len(e.classes) for e in stream) if stream.task_given else len(stream.classes)
+    top5, tops = np.full(n, np.nan), (1, TOP) if among >= CLASSES_FOR_TOP else (1,)
     held, curve = np.zeros(n, np.int64), list[tuple[int, float]]()
     counts = np.array([len(e.test) for e in stream], np.int64)
     learning = 0.0

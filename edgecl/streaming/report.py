@@ -72,7 +72,8 @@ def markdown(result: Comparison, pictures: list[Path]) -> str:
     shown = _shown(result)
     return "\n".join(
         [
-            f"# {printable(result.data)}, scenario {plan.scenario}: {len(result.ranking)} learners, {len(plan.seeds)} seeds",
+            f"# {printable(result.data)}, scenario {plan.scenario}: "
+            f"{_count(len(result.ranking), 'learner')}, {_count(len(plan.seeds), 'seed')}",
             "",
             f"**{verdict(result)}**",
             "",
@@ -121,6 +122,10 @@ def write(result: Comparison, dataset: Dataset, folder: Path) -> list[Path]:
 def _shown(result: Comparison) -> list[str]:
     first = result.figures[result.ranking[0]]
     return [name for name in FIGURES if name in first]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("s" if number != 1 else "")
 
 
 def _name(result: Comparison, place: int) -> str:

@@ -11,7 +11,7 @@ def test_the_outermost_stage_says_how_long_it_still_takes() -> None:
     assert stages.line(130.0) == "run: 2 of 10", "nothing was done since it began, so nothing is known of its pace"
     stages.tell("run", 4, 10, 160.0)
     stages.tell("task", 7, 60, 165.0)
-    assert stages.line(160.0) == "run: 4 of 10, about 3 min left; task: 7 of 60"  # 30 s each, 6 left
+    assert stages.line(160.0) == "run: 4 of 10, about 3 min 0 s left; task: 7 of 60"  # 30 s each, 6 left
     stages.tell("run", 10, 10, 200.0)
     assert stages.line(201.0) == "run: 10 of 10"
 
@@ -33,4 +33,4 @@ def test_long_times_are_told_in_hours() -> None:
     stages = Stages()
     stages.tell("run", 0, 4, 0.0)
     stages.tell("run", 1, 4, 3600.0)
-    assert stages.line(3600.0) == "run: 1 of 4, about 3.0 h left"
+    assert stages.line(3600.0) == "run: 1 of 4, about 3 h 0 min left"

@@ -86,6 +86,10 @@ def test_top_five_needs_ten_classes() -> None:
     assert run(ignorant, stream(11)).top5.tolist() == [1, 1, 1, 1, *[0] * 6, 1]
 
 
+def test_top_five_of_a_given_task_needs_ten_classes_in_it() -> None:
+    assert np.isnan(run(Rote(k=11), stream(11, given=True)).top5).all()
+
+
 def test_no_validation_samples_no_figure() -> None:
     assert np.isnan(run(Rote(), stream()).val).all()
 
