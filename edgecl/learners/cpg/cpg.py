@@ -96,4 +96,4 @@ class Cpg(SharedNet):
         while at < self.config.m_max:
             widths.append(at)
             at = min(at + self.config.grow, self.config.m_max)
-        return [f"{task:03d}-{step}" for step in (*(f"A-{m:g}" for m in (*widths, at)), *steps, "C")]
+        return [f"{task:03d}-{step}" for step in ("scratch", *(f"A-{m:g}" for m in (*widths, at)), *steps, "C")]
