@@ -123,7 +123,7 @@ class Cpg(SharedNet):
 
     def _phases(self, task: int) -> list[str]:
         steps = [f"B-{level:g}" for level in self.config.levels]
-        return [f"{task:03d}-{step}" for step in (*(f"A-{m:g}" for m in _widths(self.config)), *steps, "C")]
+        return [f"{task:03d}-{step}" for step in ("scratch", *(f"A-{m:g}" for m in _widths(self.config)), *steps, "C")]
 
 
 def _widths(config: Config) -> list[float]:

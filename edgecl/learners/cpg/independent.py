@@ -28,7 +28,10 @@ class Independent(SharedNet):
         return Developed(goals.alone(self.job, task, data, self.config), {}, {})
 
     def _weights(self, own: Finished, shapes: dict[str, tuple[int, ...]]) -> Arrays:
-        return State.of(self.job.states.get(f"{own.number:03d}-scratch")).weights
+        return State.of(self.job.states.get(f"{own.number:03d}-done")).weights
+
+    def _phases(self, task: int) -> list[str]:
+        return [f"{task:03d}-scratch"]
 
     def nbytes(self) -> int:
         weights = sum(w.nbytes for w in self.state.weights.values())

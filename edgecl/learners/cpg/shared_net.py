@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import partial
@@ -193,12 +194,10 @@ class SharedNet(Learner):
         return shared + sum(own.nbytes for own in self.finished)
 
     def _draw(self) -> None:
-        """Plots beside the states, where matplotlib is installed."""
+        """Plots beside the states, where matplotlib is installed; a disk without room for them costs no learning."""
         folder = Path(self.config.states) / f"{self.kind}-{self.job.key[:16]}"
-        try:
+        with contextlib.suppress(MissingDependency, OSError):
             plots.draw(self.finished, folder)
-        except MissingDependency:
-            return
 
 
 def _joined(seen: list[Experience]) -> Experience:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgecl.errors import ConfigError, RuntimeUnavailable, StateError
+from edgecl.errors import ConfigError, MissingDependency, RuntimeUnavailable, StateError
 from edgecl.heads.parts import masks
 from edgecl.heads.parts.picking import keep_old, keep_own, pick
-from edgecl.learners.cpg import goals, independent, packnet, piggyback
+from edgecl.learners.cpg import goals, independent, packnet, piggyback, plots
 from edgecl.learners.cpg.compacting import ramp
 from edgecl.learners.cpg.cpg import Config, Cpg
 from edgecl.learners.cpg.data import epoch, prepare
@@ -75,6 +75,27 @@ def test_a_killed_learning_goes_on_to_the_same_bits(epochs: int, tasks: list[Exp
     third = Cpg(SHAPE, 9, 0, kept)
     third.progress = killed_after(0)
     assert answers(teach(third, tasks[:2]), tasks[:2]) == answers(whole, tasks[:2]), "what was done is done again"
+
+
+def test_what_a_finished_task_leaves_is_what_the_next_one_needs(tasks: list[Experience], tmp_path: Path) -> None:
+    """A network of millions of weights for each phase would fill any disk."""
+    kept = {"states": str(tmp_path)}
+    teach(Cpg(SHAPE, 9, 0, replace(CPG, goals=(), goal="scratch", scale=0.01, **kept)), tasks[:1])
+    teach(Independent(SHAPE, 9, 0, independent.Config(**{**SMALL, "scale": 0.01}, **kept)), tasks[:1])
+    for kind in ("cpg", "independent"):
+        left = sorted(path.name for path in tmp_path.glob(f"{kind}-*/*.safetensors"))
+        assert left == [f"001-{name}.safetensors" for name in ("done", "own", "samples")], kind
+
+
+@pytest.mark.parametrize("error", [OSError("no room"), MissingDependency("no matplotlib")])
+def test_pictures_that_cannot_be_drawn_cost_no_learning(
+    error: Exception, tasks: list[Experience], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(plots, "draw", fails)
+    assert len(teach(Cpg(SHAPE, 9, 0, replace(CPG, states=str(tmp_path))), tasks[:1]).finished) == 1
 
 
 def test_states_of_other_samples_are_refused(tasks: list[Experience], tmp_path: Path) -> None:
