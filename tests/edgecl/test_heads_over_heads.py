@@ -140,6 +140,14 @@ def test_old_answers_are_the_same_to_the_last_bit(a: EdgeDevice, learned: tuple[
     assert {task: scores(a, task, pixels) for task in CHAIN} == learned[1]
 
 
+def test_the_same_base_seed_and_pictures_give_the_same_bits(a: EdgeDevice, pictures_task: Mapping[str, Path]) -> None:
+    before = a.head("stripes")
+    a.learn("stripes", pictures_task["stripes"], method="cpg", sockets="last:5", over="colours", goal=0.3)
+    after = a.head("stripes")
+    assert after.over == before.over and after.arrays.keys() == before.arrays.keys()
+    assert all(np.array_equal(after.arrays[name], value) for name, value in before.arrays.items())
+
+
 def test_every_runtime_and_the_baked_session_mean_the_same(a: EdgeDevice, pixels: list[Pixels], tiny_freed: Path) -> None:
     import onnxruntime as ort
 
