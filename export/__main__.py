@@ -158,6 +158,8 @@ def _check(
         raise ConfigError(f"there is no precision '{precision}'; known are {', '.join(PRECISIONS)}")
     if goal is not None and free is None:
         raise ConfigError("--goal bounds what --free may cost; add --free 0.5")
+    if free is not None and not 0 < free < 1:
+        raise ConfigError(f"--free takes the share of the weights to free, between 0 and 1; got {free:g}")
     if free is not None and (precision != "fp32" or force):
         raise ConfigError("--free compacts an FP32 image; make another precision of what comes of it, and leave out --force")
     if precision == "fp32" and free is None and (gate or force or rom):

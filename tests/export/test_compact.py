@@ -141,6 +141,7 @@ def test_options_that_would_be_passed_over_are_refused(tmp_path: Path, capsys: p
         (["--goal", "1pt"], "--free"),
         (["--free", "0.5", "--precision", "fp16"], "FP32"),
         (["--free", "0.5", "--force"], "--force"),
+        (["--free", "2"], "between 0 and 1"),
         (["--free", "0.5", "--goal", "much"], "points"),
     ):
         assert main([*options, "-o", str(tmp_path / "rom")]) != 0

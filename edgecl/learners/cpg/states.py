@@ -2,7 +2,7 @@
 
 A file is safetensors; its metadata have the key of the learning that it belongs to (method, seed, settings), facts as JSON, and
 a digest over both. Who reads a state that is not there, is damaged, or belongs to another learning gets an error: a phase never
-starts from nothing because its predecessor is missing.
+starts from nothing because its predecessor is missing. A phase whose own state is damaged is run again.
 """
 
 from __future__ import annotations
