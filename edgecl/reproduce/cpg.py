@@ -113,8 +113,8 @@ ROWS = (
             _superclasses("independent networks", "independent", {}, 0.788, {}),
         ),
         needs="all of CIFAR-100: --data cifar100:FOLDER, where cifar-100-python/ lies in FOLDER",
-        note="At most, by the processor time of a few steps (about 0.95 s, 1.05 s where picks learn; one core of a Xeon, no GPU, "
-        "batch 32): 470 h for a run of CPG, 570 h for PAE, 54 h for PackNet, 42 h for independent networks. `--dry-run` "
+        note="At most, by the processor time of a few steps (about 0.95 s, 1.05 s where picks learn; one core of a Xeon, no "
+        "GPU, batch 32): 470 h for a run of CPG, 570 h for PAE, 54 h for PackNet, 42 h for independent networks. `--dry-run` "
         "measures it where you are.",
         shape=(32, 32, 3),
         sizes=(Size("a superclass", 2500, 500, 5),) * 20,
