@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from edgecl.errors import ConfigError, RomError
 from edgecl.rom import image as rom_image
@@ -31,7 +32,7 @@ from edgecl.rom.pytorch import PytorchRom, load_network
 from edgecl.rom.sockets import Socket, norm_of
 from edgecl.rom.torch_compat import torch
 from edgecl.types import Pixels
-from export import calibrate, gate, standins, verify
+from export import calibrate, gate, verify
 from export.gate import Verdict
 from export.reduce import require_place
 from export.refit import fitted, inputs_at, outputs_at, places_of
@@ -122,7 +123,8 @@ def compact(image: RomImage, share: float, pictures: Pixels, progress: Callable[
 
     for s, conv in convs.values():
         conv.register_forward_pre_hook(fit(s, network.get_submodule(s.norm) if s.norm else None))
-    with torch.inference_mode():
+    # One thread for the many small systems: several wait for one another longer than they solve, and give other last bits.
+    with torch.inference_mode(), threadpool_limits(1, "blas"):
         network(x)
     state = {name: value.numpy() for name, value in network.state_dict().items()}
     if not all(np.isfinite(v).all() for v in state.values()):
@@ -187,7 +189,7 @@ def free(
         what = "compacted already" if image.compacted else image.precision
         raise RomError(f"ROM {image.rom_id[:12]} is {what}; give a plain FP32 image")
     shares(image, share)
-    seen = _seen(image, calibration)
+    seen = calibrate.calibration(image.preprocess, calibration, PICTURES)
     compared = verify.sample_pictures(image.preprocess, pictures)
     tasks, proxy = gate.labelled(labelled)
     with tempfile.TemporaryDirectory() as place, OrtRom(image) as reference:
@@ -214,13 +216,6 @@ def free(
                     f"will see (--calibration)"
                 )
         return written(folder, image, made, _record(tried, made, seen, image, goal, verdict), parity.to_dict())
-
-
-def _seen(image: RomImage, folder: Path | None) -> calibrate.Calibration:
-    """The pictures that the walk is made on."""
-    if folder is not None:
-        return calibrate.calibration(image.preprocess, folder, PICTURES)
-    return calibrate.Calibration(standins.standins(image.preprocess, PICTURES), standins.SOURCE)
 
 
 def _record(
