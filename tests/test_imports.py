@@ -110,7 +110,7 @@ NEEDS = {
         f"edgecl.learners.cpg.{name}": "MissingDependency"
         for name in (
             *("compacting", "cpg", "data", "goals", "independent", "job", "learning", "packnet", "pae", "piggyback"),
-            *("plateau", "repicking", "shared_net", "training"),
+            *("plateau", "rehearsing", "repicking", "shared_net", "training"),
         )
     },
     **{
