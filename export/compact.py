@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,8 @@ def free(
 
     goal: joint accuracy (task and class) that may be lost, 0..1, on the tasks in `labelled` or on stand-ins; the share is
     lowered by a tenth until it is kept. None: the share is what was asked, whatever it costs, and the manifest says what.
-    calibration: folder of pictures that the rest is fitted on.   pictures: for the comparison with PyTorch.
+    calibration: folder of pictures that the rest is fitted on; else training pictures of the tasks in `labelled`, or, without
+    these, crops of two photographs, which keep less.   pictures: for the comparison with PyTorch.
     Raises RomError where no share keeps the goal, or the graph is not the network; nothing is then written.
     """
     require_place(folder)
@@ -189,9 +190,9 @@ def free(
         what = "compacted already" if image.compacted else image.precision
         raise RomError(f"ROM {image.rom_id[:12]} is {what}; give a plain FP32 image")
     shares(image, share)
-    seen = calibrate.calibration(image.preprocess, calibration, PICTURES)
-    compared = verify.sample_pictures(image.preprocess, pictures)
     tasks, proxy = gate.labelled(labelled)
+    seen = _seen(image, calibration, [] if proxy else tasks)
+    compared = verify.sample_pictures(image.preprocess, pictures)
     with tempfile.TemporaryDirectory() as place, OrtRom(image) as reference:
         say(f"learning on the plain ROM: {sum(len(t.train) + len(t.test) for t in tasks)} pictures")
         before = gate.accuracy(reference, tasks)
@@ -216,6 +217,16 @@ def free(
                     f"will see (--calibration)"
                 )
         return written(folder, image, made, _record(tried, made, seen, image, goal, verdict), parity.to_dict())
+
+
+def _seen(image: RomImage, folder: Path | None, tasks: Sequence[gate.Labelled]) -> calibrate.Calibration:
+    """The pictures that the walk is made on. No test picture of the tasks is among them, or the gate would judge itself."""
+    files = [path for task in tasks for path in task.train]
+    if folder is None and files:
+        seen = verify.spread(image.preprocess, files, PICTURES)
+        if len(seen):
+            return calibrate.Calibration(seen, "training pictures of the tasks of --gate")
+    return calibrate.calibration(image.preprocess, folder, PICTURES)
 
 
 def _record(

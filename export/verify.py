@@ -26,16 +26,10 @@ def sample_pictures(preprocess: Preprocess, folder: Path | None = None, count: i
         found = [path for path in expand([str(folder)]) if isinstance(path, Path)]
         if not found:
             raise DataError(f"there is no picture in {folder} to compare the export with; give another folder with --pictures")
-        step = max(1, len(found) // count)
-        read = []
-        for path in found[::step]:
-            with contextlib.suppress(PictureError):  # one that cannot be read proves nothing about the export
-                read.append(decode(path, preprocess))
-            if len(read) == count:
-                break
-        if not read:
+        read = spread(preprocess, found, count)
+        if not len(read):
             raise DataError(f"no picture in {folder} can be read; give another folder with --pictures")
-        return np.stack(read)
+        return read
     from sklearn.datasets import load_sample_images
 
     photographs: Sequence[Pixels] = load_sample_images().images
@@ -46,3 +40,14 @@ def sample_pictures(preprocess: Preprocess, folder: Path | None = None, count: i
         top, left = (picture.shape[0] - side) * (i % 3) // 2, (picture.shape[1] - side) * (i % 5) // 4
         out.append(pixels(Image.fromarray(picture[top : top + side, left : left + side]), preprocess))
     return np.stack(out)
+
+
+def spread(preprocess: Preprocess, files: Sequence[Path], count: int) -> Pixels:
+    """Up to `count` pictures, (n, s, s, 3) uint8, taken at equal steps from `files`; those that cannot be read are left out."""
+    read = []
+    for path in files[:: max(1, len(files) // count)]:
+        with contextlib.suppress(PictureError):  # one that cannot be read proves nothing about the export
+            read.append(decode(path, preprocess))
+        if len(read) == count:
+            break
+    return np.stack(read) if read else np.zeros((0, preprocess.size, preprocess.size, 3), np.uint8)

@@ -12,12 +12,16 @@ pytest.importorskip("torch", reason="the lab needs torch; pip install 'edgecl[le
 pytest.importorskip("onnxruntime", reason="the image is compared on it; pip install 'edgecl[cpu]'")
 
 from edgecl.errors import ConfigError, RomError
+from edgecl.pictures.decode import decode
 from edgecl.rom.image import FREE, MANIFEST, WEIGHTS, RomImage, weights_digest
 from edgecl.rom.torch_compat import torch
+from export import gate
 from export.__main__ import main, points
 from export.calibrate import calibration
-from export.compact import compact, free, shares
+from export.compact import _seen, compact, free, shares
 from export.refit import fitted, inputs_at
+
+PARTS = (lambda task: task.train, lambda task: task.test)
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +150,14 @@ def test_options_that_would_be_passed_over_are_refused(tmp_path: Path, capsys: p
     ):
         assert main([*options, "-o", str(tmp_path / "rom")]) != 0
         assert said in capsys.readouterr().err
+
+
+def test_with_tasks_at_hand_it_is_fitted_on_their_training_pictures(tiny_rom: Path, pictures_task: dict[str, Path]) -> None:
+    """And on none of the test pictures, by which it is judged."""
+    image = RomImage.open(tiny_rom)
+    tasks, proxy = gate.labelled(next(iter(pictures_task.values())).parent)
+    seen = _seen(image, None, tasks)
+    train, test = ({decode(path, image.preprocess).tobytes() for t in tasks for path in part(t)} for part in PARTS)
+    found = {picture.tobytes() for picture in seen.pictures}
+    assert not proxy and found <= train and not found & (test - train) and len(seen.pictures) > 2
+    assert seen.source != _seen(image, None, []).source
