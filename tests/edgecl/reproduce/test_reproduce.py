@@ -13,7 +13,7 @@ from edgecl import registry
 from edgecl.errors import ConfigError, DataError, UnknownName
 from edgecl.learners.figures import FIGURES
 from edgecl.reproduce import records
-from edgecl.reproduce.base import Cell, Claim, measured
+from edgecl.reproduce.base import TASK, Cell, Claim, measured
 from edgecl.reproduce.rows import ROWS, row
 from edgecl.reproduce.running import run, settings_digest
 from edgecl.streaming.plan import Entry
@@ -73,7 +73,8 @@ def test_every_row_can_be_run() -> None:
         assert id == found.id and len({cell.told for cell in found.cells}) == len(found.cells)
         for cell in found.cells:
             assert Entry(cell.name, cell.learner, cell.options).config
-            assert cell.scenario in registry.SCENARIOS and cell.figure in FIGURES and cell.seeds
+            assert cell.scenario in registry.SCENARIOS and cell.seeds
+            assert cell.figure in FIGURES or cell.figure.startswith(TASK)
             assert bool(cell.data) != bool(found.needs)
 
 
