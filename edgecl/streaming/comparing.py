@@ -45,7 +45,7 @@ class Comparison:
         found = {}
         for label, runs in self.runs.items():
             each = [figures(one.result) for one in runs]
-            values = {name: [told[name] for told in each] for name in FIGURES if name in each[0]}
+            values = {name: [told[name] for told in each] for name in FIGURES if all(name in told for told in each)}
             values["peak_memory"] = [max(values["peak_memory"])]  # only a process's first run shows all of it
             found[label] = {name: interval(row) for name, row in values.items()}
         return found

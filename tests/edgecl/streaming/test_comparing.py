@@ -56,6 +56,16 @@ def test_an_interrupted_comparison_goes_on(result: Comparison, dataset: Dataset,
     assert compare(result.plan, dataset, folder=tmp_path).conditions["runs_kept_from_before"] == 4
 
 
+def test_a_figure_that_a_run_kept_from_before_lacks_is_not_told(result: Comparison) -> None:
+    (first, second), other = result.runs["ncm"], result.runs["memory_head"]
+    nan = np.full(len(first.result.top5), np.nan)
+    tops = ((first, nan), (second, np.ones(len(nan))))
+    lacks, has = (replace(run, result=replace(run.result, top5=top)) for run, top in tops)
+    for runs in ((lacks, has), (has, lacks)):
+        figures = replace(result, runs={"ncm": runs, "memory_head": other}).figures["ncm"]
+        assert "top5" not in figures and "accuracy" in figures
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_learner_that_is_long_at_one_experience_keeps_its_states_beside_the_runs(tmp_path: Path, workers: int) -> None:
     """For each run in a folder of its own, so that other data there are no damage."""
