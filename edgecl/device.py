@@ -183,21 +183,18 @@ class EdgeDevice:
         classes: Sequence[str],
         *,
         method: str,
-        recipe: str = "default",
         seed: int = 0,
-        sockets: str | None = None,
         budget: float | None = None,
         max_bytes: int | None = None,
         resume: bool = False,
-        goal: float | None = None,
-        over: str | None = None,
         notes: Sequence[str] = (),
         progress: Progress = silent,
+        **settings: Any,
     ) -> LearnReport:
-        """`learn_pictures` for a method that learns on. resume: it does so anyway."""
+        """`learn_pictures` for a method that learns on. resume: it does so anyway.   settings: refused where it lacks them."""
         name, known = task_name(task), tuple(classes)
         all_labels = _checked_labels(name, pictures, labels, known)
-        _ = learning.settings(method, recipe=recipe, seed=seed, sockets=sockets, goal=goal, over=over)
+        _ = learning.settings(method, seed=seed, **settings)
         if budget is not None:
             raise ConfigError(f"'{name}': a {method} head is learned in one pass, which takes no budget; leave it out")
         found, seconds, skipped, warnings = self._look(name, pictures, all_labels, known, notes, progress)
