@@ -55,8 +55,9 @@ def export(
 
     Lower precisions are made from FP32 (of the backbone, or of the image given with --rom) and compared with it: features, and
     the accuracy of heads learned on both. --free makes a compacted image, of the backbone or of --rom: part of the weights is
-    freed for heads of the method cpg, the others are fitted anew on --calibration, and --gate measures what it costs. With
-    --target tensorrt, build engines of a ROM image instead; those in the home's cache are what infer and learn find.
+    freed for heads of the method cpg, the others are fitted anew on --calibration, or else on training pictures of --gate,
+    which also measures what it costs. With --target tensorrt, build engines of a ROM image instead; those in the home's cache
+    are what infer and learn find.
     """
     if target is not None:
         if precision != "fp32" or calibration or gate or force or free is not None:

@@ -50,8 +50,8 @@ class Head:
     """What one task learned on one ROM. Never changed; learning again makes another head.
 
     arrays: the method's own, as they are stored.   settings: plain values needed to score, and the method's options.
-    below: what the heads it stands on have put into the ROM; None until they are at hand (`edgecl.bases`), and for a head that
-    stands on none.
+    below: what the heads it stands on have put into the ROM; None until they are at hand (`edgecl.sharing.bases`), and for a
+    head that stands on none.
     """
 
     method: str

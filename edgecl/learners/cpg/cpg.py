@@ -1,12 +1,13 @@
 """CPG: a task picks older weights, fills free ones, gives back what it does not need; the network grows where it must.
 
 Hung et al., Compacting, Picking and Growing for Unforgetting Continual Learning, NeurIPS 2019. Departures: decisions are by
-held-out samples (`ref_select_on_test`), accuracies are compared as counts (`ref_float32_goal`), picking again must beat the
-chosen level (`ref_repick_baseline`), the width never passes `m_max`, and a missing state is an error.
+held-out samples (`ref_select_on_test`), accuracies are compared as goals are rounded (`ref_float32_goal`), picking again must
+beat the chosen level (`ref_repick_baseline`), the width never passes `m_max`, and a missing state is an error.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -72,14 +73,18 @@ class Cpg(SharedNet):
         config = self.config
         multiplier = self.state.multiplier
         while True:
-            name, wide = f"{task:03d}-A-{multiplier:g}", multiplier
-            state = self.job.phase(
-                name,
-                self.before(task),
-                lambda before, wide=wide: learn(  # type: ignore[misc]
-                    self.job, before, task, data, wide, config.learning(task), picks=config.picks, patience=config.plateau
-                ),
+            name = f"{task:03d}-A-{multiplier:g}"
+            phase = partial(
+                learn,
+                self.job,
+                task=task,
+                data=data,
+                multiplier=multiplier,
+                schedule=config.learning(task),
+                picks=config.picks,
+                patience=config.plateau,
             )
+            state = self.job.phase(name, self.before(task), phase)
             reached = self._is_learned(state) and self._meets(state.accuracy, goal, task)
             if reached or multiplier >= config.m_max:
                 return name, state
@@ -94,13 +99,8 @@ class Cpg(SharedNet):
             if start >= by_hand if by_hand is not None else at_cap and start >= must:
                 return
             names[end] = f"{task:03d}-B-{end:g}"
-            state = self.job.phase(
-                names[end],
-                names[start],
-                lambda before, start=start, end=end: compacting.to_level(  # type: ignore[misc]
-                    self.job, before, task, data, config, start, end
-                ),
-            )
+            phase = partial(compacting.to_level, self.job, task=task, data=data, config=config, start=start, end=end)
+            state = self.job.phase(names[end], names[start], phase)
             if not self._is_learned(state):
                 return
             records[end] = state.accuracy
